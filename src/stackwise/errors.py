@@ -1,0 +1,57 @@
+"""The errors that stackwise raises for bad input.
+
+Every one is a `ValueError` whose message is one sentence: what was wrong, with which value, and
+what would be right. The command line prints that sentence and exits with code 2.
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class StackwiseError(ValueError):
+    """Something that the caller gave cannot be used."""
+
+
+class DataError(StackwiseError):
+    """A data set cannot be read, or does not fit the model."""
+
+
+class KnobError(StackwiseError):
+    """A method was given an unknown or an out-of-range knob."""
+
+
+class ModelError(StackwiseError):
+    """A model is not of the kind that was asked for."""
+
+
+class RunError(StackwiseError):
+    """A run folder is missing, taken, unfinished or damaged."""
+
+
+class TrainingError(StackwiseError):
+    """Training cannot go on, for example because the loss is not a number."""
+
+
+class UnknownName(StackwiseError):
+    """No method, data set or model has this name."""
+
+
+class NotInstalled(StackwiseError):
+    """An optional part is not installed; the message names the command that installs it."""
+
+
+class Interrupted(Exception):
+    """Ctrl-C or SIGTERM stopped the work after the last checkpoint was written."""
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """The hint that ends an error about an unknown name.
+
+    Returns:
+        " Did you mean 'x'?" where something is close, otherwise the list of what there is.
+    """
+    known = sorted(names)
+    close = get_close_matches(name, known, n=1, cutoff=0.6)
+    if close:
+        return f" Did you mean {close[0]!r}?"
+    return f" There is {', '.join(known)}." if known else " There is none."
