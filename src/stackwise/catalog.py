@@ -420,8 +420,10 @@ def index_text() -> str:
 
 
 if __name__ == "__main__":
-    from stackwise import catalog  # this module under its own name, where the methods register
     from stackwise.files import write_text
+
+    # this module under its own name, which is where the methods register themselves
+    catalog = importlib.import_module("stackwise.catalog")
 
     made = catalog.index_text()
     if "--check" in sys.argv:

@@ -11,6 +11,7 @@ the table in the docs, the tuning space and the record of a run.
 
 import inspect
 import json
+import math
 import numbers
 import types
 import typing
@@ -179,7 +180,7 @@ def _fit(value: Any, names: Iterable[str]) -> Any:
             continue
         if name == "int" and isinstance(value, numbers.Integral):
             return int(value)
-        if name == "float" and isinstance(value, numbers.Real) and value == value:
+        if name == "float" and isinstance(value, numbers.Real) and not math.isnan(value):
             return float(value)
         if name == "str" and isinstance(value, str):
             return value
