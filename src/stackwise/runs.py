@@ -206,12 +206,9 @@ def fit_run(
     of = card(slug)
     entry = of.entry("learner", task.problem)
     values = chosen_knobs(of, entry, preset, knobs or {})
-    shared = {"random_state": seed, "device": device, "threads": threads, "time_limit": time_limit}
-    values |= {
-        name: value
-        for name, value in shared.items()
-        if name in entry.knobs and value is not None and (name not in (knobs or {}))
-    }
+    values |= _shared_knobs(
+        entry, knobs, random_state=seed, device=device, threads=threads, time_limit=time_limit
+    )
     request = {
         "kind": "fit",
         "slug": slug,
@@ -247,6 +244,7 @@ def apply_run(
     preset: str | None = None,
     seed: int = 0,
     resume: bool = False,
+    device: str | None = None,
     threads: int | None = None,
     time_limit: float | None = None,
     on_event: OnEvent | None = None,
@@ -260,7 +258,8 @@ def apply_run(
     """
     of = card(slug)
     entry = of.entry("transform")
-    values = _seeded(chosen_knobs(of, entry, preset, knobs or {}), entry, knobs, seed)
+    values = chosen_knobs(of, entry, preset, knobs or {})
+    values |= _shared_knobs(entry, knobs, random_state=seed, device=device, time_limit=time_limit)
     request = _derived_request("apply", slug, reference, values, preset, seed, data)
     out = Path(out)
     with opened(out, request, resume=resume) as finished, _threads(threads) as used:
@@ -298,14 +297,17 @@ def probe_run(
     preset: str | None = None,
     seed: int = 0,
     resume: bool = False,
+    device: str | None = None,
     threads: int | None = None,
+    time_limit: float | None = None,
     on_event: OnEvent | None = None,
     command: str | None = None,
 ) -> "tuple[Run, Findings]":
     """Probe a run or a model and keep the findings as a run."""
     of = card(slug)
     entry = of.entry("probe")
-    values = _seeded(chosen_knobs(of, entry, preset, knobs or {}), entry, knobs, seed)
+    values = chosen_knobs(of, entry, preset, knobs or {})
+    values |= _shared_knobs(entry, knobs, random_state=seed, device=device, time_limit=time_limit)
     request = _derived_request("probe", slug, reference, values, preset, seed, data)
     out = Path(out)
     with opened(out, request, resume=resume) as finished, _threads(threads) as used:
@@ -315,7 +317,7 @@ def probe_run(
         record = _new_record("probe", of, entry, values, preset, seed, used, command)
         record["model"] = request["model"]
         write_json(out / "run.json", record)
-        with _session(out, resume, on_event, None):
+        with _session(out, resume, on_event, time_limit):
             started = time.perf_counter()
             findings: Findings = entry.load()(model, data, **values)
             record["seconds"] = {"fit": time.perf_counter() - started}
@@ -330,12 +332,13 @@ def _opened_model(reference: Any) -> Any:
     return open_model(reference)
 
 
-def _seeded(
-    values: dict[str, Any], entry: Entry, knobs: Mapping[str, Any] | None, seed: int
-) -> dict[str, Any]:
-    if "random_state" in entry.knobs and "random_state" not in (knobs or {}):
-        values["random_state"] = seed
-    return values
+def _shared_knobs(entry: Entry, knobs: Mapping[str, Any] | None, **shared: Any) -> dict[str, Any]:
+    """The settings that every command takes, where the method has such a knob and none was set."""
+    return {
+        name: value
+        for name, value in shared.items()
+        if name in entry.knobs and value is not None and name not in (knobs or {})
+    }
 
 
 def _derived_request(

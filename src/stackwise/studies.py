@@ -103,16 +103,15 @@ def compare(
     task = source
     if not hasattr(source, "part"):
         task = TableTask.load(source, target=target, **(data_options or {}))
-    chosen = _serving(task, methods)
-    values = _checked(chosen, task.problem, preset, knobs or {})
+    values = plan(task, methods, preset, knobs or {})
     seed_list = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
     if not seed_list:
         raise KnobError("a comparison needs at least one seed, got 0")
-    jobs = [(slug, seed) for seed in seed_list for slug in chosen]
-    plan = {
+    jobs = [(slug, seed) for seed in seed_list for slug in values]
+    asked = {
         "kind": "compare",
         "data": task.data_hash,
-        "methods": list(chosen),
+        "methods": list(values),
         "seeds": seed_list,
         "preset": preset,
         "knobs": values,
@@ -120,8 +119,8 @@ def compare(
     }
     out = Path(out)
     shared = {"preset": preset, "device": device, "threads": threads, "command": command}
-    with runs.opened(out, plan, resume=resume):
-        write_json(out / "plan.json", plan | {"task": task.describe(), "command": command})
+    with runs.opened(out, asked, resume=resume):
+        write_json(out / "plan.json", asked | {"task": task.describe(), "command": command})
         deadline = None if time_limit is None else time.monotonic() + time_limit
         fit = _Fit(task, out, values, shared, deadline, len(jobs))
         failures = fit.side_by_side(jobs, workers) if workers > 1 else fit.in_turn(jobs, on_event)
@@ -164,19 +163,20 @@ def _serving(task: Any, methods: Iterable[str] | None) -> dict[str, Card]:
     return picked
 
 
-def _checked(
-    chosen: Mapping[str, Card],
-    problem: str,
+def plan(
+    task: Any,
+    methods: Iterable[str] | None,
     preset: str | None,
     knobs: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, dict[str, Any]]:
-    """Check every method's knobs before anything runs."""
+    """The methods that a comparison would fit, each with its own knobs, checked."""
+    chosen = _serving(task, methods)
     for slug in knobs:
         if slug not in chosen:
             raise KnobError(f"{slug!r} takes no part in this comparison.{nearest(slug, chosen)}")
     values = {}
     for slug, of in chosen.items():
-        entry = of.entry("learner", problem)
+        entry = of.entry("learner", task.problem)
         runs.chosen_knobs(of, entry, preset, {})
         values[slug] = entry.check(knobs.get(slug, {}), texts=True)
     return values
