@@ -53,7 +53,9 @@ class Findings:
 
         folder = Path(folder)
         record = read_json(folder / "findings.json")
-        tables = {name: pd.read_csv(folder / f"{name}.csv", index_col=0) for name in record["tables"]}
+        tables = {
+            name: pd.read_csv(folder / f"{name}.csv", index_col=0) for name in record["tables"]
+        }
         return cls(tables=tables, summary=record["summary"])
 
     def __repr__(self) -> str:

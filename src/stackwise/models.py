@@ -1,0 +1,98 @@
+"""Open a model from whatever the user names: an object, a run, a model folder, a name, a hub id."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from stackwise.errors import ModelError, RunError
+
+
+def open_model(reference: Any, *, trust_remote_code: bool = False) -> Any:
+    """Return the model that `reference` names.
+
+    Args:
+        reference: an `nn.Module` or fitted learner (returned as it is), a run folder, a folder
+            that `save_pretrained` wrote, the name of a packaged model (`stackwise data`), or a
+            hub id.
+        trust_remote_code: let a model folder bring its own code; never the default.
+
+    Raises:
+        ModelError: nothing of the kind is there; the sentence says what was looked for.
+    """
+    if not isinstance(reference, (str, Path)):
+        return reference
+    folder = Path(reference)
+    if (folder / "run.json").is_file():
+        from stackwise.runs import load
+
+        return load(folder)
+    if (folder / "config.json").is_file():
+        return _pretrained(str(folder), trust_remote_code)
+    if folder.exists():
+        raise ModelError(
+            f"{folder} holds neither a stackwise run (run.json) nor a model folder (config.json)"
+        )
+    from stackwise import data
+
+    if str(reference) in {entry.name for entry in data.names("model")}:
+        return _pretrained(str(data.model(str(reference))), trust_remote_code)
+    return _from_hub(str(reference), trust_remote_code)
+
+
+def _from_hub(name: str, trust_remote_code: bool) -> Any:
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        return _pretrained(name, trust_remote_code)
+    except (OSError, HFValidationError, ValueError) as error:
+        raise ModelError(
+            f"there is no model {name!r}: it is no folder here, no packaged model and could not "
+            "be had from the hub; give a run, a folder that save_pretrained wrote, or a hub id"
+        ) from error
+
+
+def _pretrained(source: str, trust_remote_code: bool) -> Any:
+    import torch
+    import transformers
+
+    config = transformers.AutoConfig.from_pretrained(source, trust_remote_code=trust_remote_code)
+    named = [getattr(transformers, name, None) for name in config.architectures or ()]
+    builder = next((cls for cls in named if cls is not None), transformers.AutoModel)
+    more = {"trust_remote_code": trust_remote_code} if builder is transformers.AutoModel else {}
+    # safetensors alone: a pickled weights file could run code
+    model = builder.from_pretrained(source, dtype=torch.float32, use_safetensors=True, **more)
+    return model.eval()
+
+
+def save_model(model: Any, folder: Path) -> None:
+    """Write a fitted learner or a pretrained model into `folder`, as `open_model` reads it.
+
+    Raises:
+        ModelError: a bare module that has neither `save` nor `save_pretrained`.
+    """
+    if hasattr(model, "save_pretrained"):
+        model.save_pretrained(folder, safe_serialization=True)
+    elif hasattr(model, "save"):
+        model.save(folder)
+    else:
+        raise ModelError(
+            f"a {type(model).__name__} cannot be kept by itself: give a fitted learner or a model "
+            "with save_pretrained"
+        )
+
+
+def load_learner(folder: Path) -> Any:
+    """Read a fitted learner back. Its class is looked up in the catalog, never in the file."""
+    from stackwise.catalog import cards
+    from stackwise.files import read_json
+
+    record = read_json(folder / "model.json")
+    name = record.get("class") if isinstance(record, dict) else None
+    for of in cards().values():
+        for entry in of.entries:
+            if entry.kind == "learner" and entry.name == name:
+                return entry.load().load(folder)
+    raise RunError(
+        f"{folder / 'model.json'} names the learner {json.dumps(name)}, which this installation "
+        "does not have"
+    )

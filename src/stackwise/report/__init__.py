@@ -1,0 +1,188 @@
+"""One self-contained page about studies, runs and probes.
+
+The page holds its style, its pictures and the plotting library, so that it opens with no network
+and can be sent as one file.
+"""
+
+import base64
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from stackwise.errors import RunError
+from stackwise.files import read_json, write_text
+from stackwise.report import charts
+from stackwise.runs import Run
+
+__all__ = ["build"]
+
+
+def build(folders: Iterable[Path | str], out: Path | str) -> Path:
+    """Write the page about `folders` (studies, runs, probes; in this order) to `out`.
+
+    Raises:
+        RunError: a folder is none of them, or holds nothing finished.
+    """
+    import jinja2
+    from plotly.offline import get_plotlyjs
+
+    sections = [_section(Path(folder)) for folder in folders]
+    if not sections:
+        raise RunError("a report needs at least one run; 'stackwise runs' lists them")
+    drawn = [chart for section in sections for chart in section["charts"]]
+    for number, chart in enumerate(drawn):
+        chart["id"] = f"chart-{number}"
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("stackwise", "report/templates"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters["number"] = number_text
+    environment.filters["seconds"] = seconds_text
+    page = environment.get_template("page.html").render(
+        title=sections[0]["title"],
+        sections=sections,
+        plotly=get_plotlyjs() if drawn else "",
+    )
+    write_text(Path(out), page)
+    return Path(out)
+
+
+def number_text(value: float | None, digits: int = 4) -> str:
+    """A number as a reader wants it: four significant digits, thousands apart."""
+    if value is None:
+        return "–"
+    if abs(value) >= 1000:
+        return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:,.1f}"
+    return f"{value:.{digits}g}"
+
+
+def seconds_text(value: float | None) -> str:
+    """A duration with the unit that fits it."""
+    if value is None:
+        return "–"
+    if value < 1:
+        return f"{value * 1000:.3g} ms"
+    return f"{value:.1f} s" if value < 120 else f"{value / 60:.1f} min"
+
+
+def _section(folder: Path) -> dict[str, Any]:
+    if (folder / "study.json").is_file():
+        return _study(folder)
+    if not (folder / "run.json").is_file():
+        raise RunError(f"{folder} is neither a run nor a study: it has no run.json or study.json")
+    run = Run(folder)
+    if not run.finished:
+        raise RunError(f"{folder} is not finished; repeat its command with --resume")
+    return _probe(run) if run.record["kind"] == "probe" else _run(run)
+
+
+def _study(folder: Path) -> dict[str, Any]:
+    from stackwise.studies import Study
+
+    study = Study(folder)
+    record, plan = study.record, study.plan
+    data = plan["task"]
+    finished = study.runs
+    metric = record["metric"]
+    winner = study.winner
+    classes = data["problem"] != "regression"
+    drawn = [
+        charts.ranking(record["ranking"], metric, winner.record["slug"]),
+        *charts.costs(record["ranking"], metric, winner.record["slug"]),
+        charts.learning_curves(finished),
+        charts.calibration(finished) if classes else charts.residuals(winner),
+        charts.importance(record["importance"], metric),
+    ]
+    return {
+        "kind": "study",
+        "title": f"{data['name']}: predict {data['target']}",
+        "verdict": _verdict(record, plan),
+        "record": record,
+        "winner": winner,
+        "winner_record": winner.record,
+        "data": data,
+        "columns": read_json(winner.folder / "columns.json"),
+        "charts": [chart for chart in drawn if chart is not None],
+        "command": plan["command"] or winner.record["command"],
+        "seeds": plan["seeds"],
+        "preset": plan["preset"],
+    }
+
+
+def _verdict(record: dict[str, Any], plan: dict[str, Any]) -> str:
+    """What the study says in one or two sentences, no stronger than its numbers."""
+    from stackwise.catalog import cards
+
+    ranking, metric = record["ranking"], record["metric"]["name"]
+    slug = record["winner"]["slug"]
+    best = next(row for row in ranking if row["method"] == slug)
+    words = f"{slug} is the one to keep: test {metric} {number_text(best['mean'])}"
+    baselines = {name for name, of in cards().items() if of.verb == "baseline"}
+    rivals = [row for row in ranking if row["method"] in baselines and row["method"] != slug]
+    if not rivals:
+        return words + "."
+    rival = rivals[0]
+    better = (rival["mean"] - best["mean"]) * (1 if record["metric"]["mode"] == "min" else -1)
+    share = abs(better) / max(abs(rival["mean"]), 1e-12) * 100
+    apart = "better than" if better >= 0 else "worse than"
+    words += f", {share:.1f} % {apart} {rival['method']} ({number_text(rival['mean'])})"
+    if len(plan["seeds"]) < 2:
+        return words + ". One seed gives no interval: take the order as a hint."
+    overlap = best["low"] <= rival["high"] and rival["low"] <= best["high"]
+    return words + (
+        ". Their intervals overlap, so another seed could turn the order."
+        if overlap
+        else ". Their intervals over seeds do not overlap."
+    )
+
+
+def _run(run: Run) -> dict[str, Any]:
+    record = run.record
+    drawn = [charts.learning_curves([run])]
+    if (run.folder / "test_predictions.parquet").is_file():
+        classes = (record.get("data") or {}).get("problem") != "regression"
+        drawn.append(charts.calibration([run]) if classes else charts.residuals(run))
+    before = None
+    reference = Path((record.get("model") or {}).get("reference", ""))
+    if (reference / "run.json").is_file():
+        before = Run(reference).record
+    columns = run.folder / "columns.json"
+    return {
+        "kind": "run",
+        "title": f"{record['slug']}: {run.folder.name}",
+        "record": record,
+        "before": before,
+        "data": record.get("data"),
+        "columns": read_json(columns) if columns.is_file() else [],
+        "charts": [chart for chart in drawn if chart is not None],
+        "command": record["command"],
+    }
+
+
+def _probe(run: Run) -> dict[str, Any]:
+    from stackwise.findings import Findings
+
+    findings = Findings.load(run.folder)
+    figures = []
+    for path in sorted((run.folder / "figures").glob("*.png")):
+        content = base64.b64encode(path.read_bytes()).decode("ascii")
+        figures.append({"name": path.stem.replace("_", " "), "content": content})
+    tables = {
+        name: table.round(4).to_html(border=0, classes="data", na_rep="–", max_rows=40)
+        for name, table in findings.tables.items()
+        if table.shape[1] <= 12
+    }
+    reference = (run.record.get("model") or {}).get("reference", "")
+    return {
+        "kind": "probe",
+        "title": f"{run.record['slug']}: {Path(reference).name}",
+        "record": run.record,
+        "summary": findings.summary,
+        "figures": figures,
+        "tables": tables,
+        "charts": [],
+        "command": run.record["command"],
+    }

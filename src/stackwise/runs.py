@@ -1,0 +1,521 @@
+"""A run: one method on one data set with one seed, kept as a folder.
+
+    run.json            status, knobs, seed, data, scores, versions, machine, commit
+    metrics.jsonl       one line an epoch
+    model.*             what `load(folder)` gives back
+    test_predictions.parquet, columns.json, figures/
+
+Every file is replaced whole, and `run.json` says `finished` only when all the others are there,
+so that a kill at any moment leaves a folder with which the same command and `resume=True` goes
+on. A lock keeps two processes out of one run.
+"""
+
+import contextlib
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stackwise.catalog import Card, Entry, card, preset_values
+from stackwise.errors import Interrupted, ModelError, RunError, StackwiseError, TrainingError
+from stackwise.files import plain, read_json, replacing, write_json
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from stackwise.findings import Findings
+
+FORMAT = 1
+OnEvent = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder, read when it is asked."""
+
+    folder: Path
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """The content of run.json."""
+        record = read_json(self.folder / "run.json")
+        if not isinstance(record, dict) or record.get("format", 0) > FORMAT:
+            raise RunError(
+                f"{self.folder} was written by a newer stackwise (format {record.get('format')}, "
+                f"this one reads up to {FORMAT})"
+            )
+        return record
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run came to its end."""
+        return (self.folder / "run.json").is_file() and self.record["status"] == "finished"
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        """The lines of metrics.jsonl; a line that a kill cut off is left out."""
+        path = self.folder / "metrics.jsonl"
+        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+        parsed = []
+        for line in lines:
+            with contextlib.suppress(json.JSONDecodeError):
+                parsed.append(json.loads(line))
+        return parsed
+
+    @property
+    def predictions(self) -> "pd.DataFrame":
+        """The predictions on the test part: row, target, prediction, probability_<class>."""
+        import pandas as pd
+
+        return pd.read_parquet(self.folder / "test_predictions.parquet")
+
+
+def load(folder: Path | str) -> Any:
+    """Give back what a finished run made: a fitted learner, a model or `Findings`.
+
+    Raises:
+        RunError: the folder is no run, is unfinished or damaged.
+    """
+    folder = Path(folder)
+    if not (folder / "run.json").is_file():
+        raise RunError(f"{folder} is not a stackwise run: it has no run.json")
+    record = Run(folder).record
+    if record["status"] != "finished":
+        raise RunError(
+            f"{folder} is not finished (status {record['status']}); repeat its command with --resume"
+        )
+    if record["kind"] == "probe":
+        from stackwise.findings import Findings
+
+        return Findings.load(folder)
+    from stackwise import models
+
+    if (folder / "model.json").is_file():
+        return models.load_learner(folder)
+    return models.open_model(folder / "model")
+
+
+def find(root: Path | str = ".") -> list[Run]:
+    """Every run folder at or below `root`, oldest first."""
+    paths = sorted(Path(root).rglob("run.json"), key=lambda path: path.stat().st_mtime)
+    return [Run(path.parent) for path in paths]
+
+
+@contextlib.contextmanager
+def opened(out: Path | str, request: Mapping[str, Any], *, resume: bool) -> Iterator[bool]:
+    """Hold the folder of a run while it is written.
+
+    Args:
+        out: the folder; made where it is missing.
+        request: what was asked for. A folder that was started with another request is refused.
+        resume: go on where a run of the same request is there.
+
+    Yields:
+        True where the run is finished already.
+
+    Raises:
+        RunError: the folder is not empty and `resume` is off, holds something else, was started
+            with other settings, or another process writes it.
+    """
+    import filelock
+
+    out = Path(out)
+    if out.exists() and not out.is_dir():
+        raise RunError(f"{out} is a file; --out must name a folder for the run")
+    made = not out.exists()
+    here = [path for path in out.iterdir() if path.name != ".lock"] if out.is_dir() else []
+    if here and not resume:
+        raise RunError(
+            f"{out} is not empty; add --resume to go on with it, or name another folder with --out"
+        )
+    if here and not (out / "request.json").is_file():
+        raise RunError(f"{out} is not empty and holds no run; name another folder with --out")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(out / ".lock", timeout=0)
+        lock.acquire()
+    except filelock.Timeout as error:
+        raise RunError(f"{out} is being written by another process; wait for it to end") from error
+    except OSError as error:
+        raise RunError(f"{out} cannot be written: {error.strerror or error}") from error
+    try:
+        asked = plain(dict(request))
+        if (out / "request.json").is_file():
+            _same_request(out, read_json(out / "request.json"), asked)
+        else:
+            write_json(out / "request.json", asked)
+        yield (out / "run.json").is_file() and read_json(out / "run.json")["status"] == "finished"
+    except TrainingError:
+        raise
+    except StackwiseError:
+        if made:  # a refused request leaves nothing behind
+            shutil.rmtree(out, ignore_errors=True)
+        raise
+    finally:
+        lock.release()
+        with contextlib.suppress(OSError):
+            (out / ".lock").unlink()
+
+
+def _same_request(out: Path, then: dict[str, Any], now: dict[str, Any]) -> None:
+    for name in sorted({*then, *now}):
+        if then.get(name) != now.get(name):
+            raise RunError(
+                f"{out} was started with another {name}: {then.get(name)!r} then, "
+                f"{now.get(name)!r} now; repeat the same command, or name another folder with --out"
+            )
+
+
+def chosen_knobs(
+    of: Card, entry: Entry, preset: str | None, knobs: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The preset's values under the given ones, checked. Words (from `--set`) are read."""
+    return preset_values(of, preset, entry) | entry.check(knobs, texts=True)
+
+
+def fit_run(
+    slug: str,
+    task: Any,
+    *,
+    out: Path | str,
+    knobs: Mapping[str, Any] | None = None,
+    preset: str | None = None,
+    seed: int = 0,
+    resume: bool = False,
+    device: str | None = None,
+    threads: int | None = None,
+    time_limit: float | None = None,
+    on_event: OnEvent | None = None,
+    command: str | None = None,
+) -> Run:
+    """Fit the method `slug` on `task`, judge it once on the test part, and keep the run in `out`.
+
+    Args:
+        task: a loaded task (`TableTask.load(...)`).
+        knobs: values, or words from a command line, that override the preset's.
+        time_limit: seconds of training; the best state so far is kept.
+
+    Raises:
+        RunError: `out` cannot be used. KnobError: a knob is unknown or out of range.
+    """
+    of = card(slug)
+    entry = of.entry("learner", task.problem)
+    values = chosen_knobs(of, entry, preset, knobs or {})
+    values |= _shared_knobs(
+        entry, knobs, random_state=seed, device=device, threads=threads, time_limit=time_limit
+    )
+    request = {
+        "kind": "fit",
+        "slug": slug,
+        "knobs": values,
+        "preset": preset,
+        "seed": seed,
+        "data": task.data_hash,
+    }
+    out = Path(out)
+    with opened(out, request, resume=resume) as finished, _threads(threads) as used:
+        if finished:
+            return Run(out)
+        record = _new_record("fit", of, entry, values, preset, seed, used, command)
+        record["data"] = task.describe()
+        write_json(out / "run.json", record)
+        write_json(out / "columns.json", task.columns)
+        learner = entry.load()(**values)
+        with _session(out, resume, on_event, time_limit):
+            started = time.perf_counter()
+            learner.fit(*task.part("train"), validation=task.part("validation"))
+            seconds = time.perf_counter() - started
+        _finish_learner(out, record, learner, task, _trained_seconds(Run(out), seconds))
+    return Run(out)
+
+
+def apply_run(
+    slug: str,
+    reference: Any,
+    *,
+    out: Path | str,
+    data: Any = None,
+    knobs: Mapping[str, Any] | None = None,
+    preset: str | None = None,
+    seed: int = 0,
+    resume: bool = False,
+    device: str | None = None,
+    threads: int | None = None,
+    time_limit: float | None = None,
+    on_event: OnEvent | None = None,
+    command: str | None = None,
+) -> Run:
+    """Apply the transform `slug` to a run or a model and keep what comes out as a run.
+
+    Args:
+        reference: a run folder, a model folder, a packaged model's name, a hub id or an object.
+        data: a loaded task, or what the transform takes as its data.
+    """
+    of = card(slug)
+    entry = of.entry("transform")
+    values = chosen_knobs(of, entry, preset, knobs or {})
+    values |= _shared_knobs(entry, knobs, random_state=seed, device=device, time_limit=time_limit)
+    request = _derived_request("apply", slug, reference, values, preset, seed, data)
+    out = Path(out)
+    with opened(out, request, resume=resume) as finished, _threads(threads) as used:
+        if finished:
+            return Run(out)
+        model = _opened_model(reference)
+        record = _new_record("transform", of, entry, values, preset, seed, used, command)
+        record["model"] = request["model"]
+        write_json(out / "run.json", record)
+        with _session(out, resume, on_event, time_limit):
+            started = time.perf_counter()
+            changed = entry.load()(model, data, **values)
+            seconds = time.perf_counter() - started
+        if hasattr(changed, "predict") and hasattr(data, "part"):
+            record["data"] = data.describe()
+            write_json(out / "columns.json", data.columns)
+            _finish_learner(out, record, changed, data, _trained_seconds(Run(out), seconds))
+        else:
+            from stackwise.models import save_model
+
+            save_model(changed, out if hasattr(changed, "predict") else out / "model")
+            _copy_tokenizer(reference, out / "model")
+            record["seconds"] = {"fit": seconds}
+            _finish(out, record)
+    return Run(out)
+
+
+def probe_run(
+    slug: str,
+    reference: Any,
+    *,
+    out: Path | str,
+    data: Any = None,
+    knobs: Mapping[str, Any] | None = None,
+    preset: str | None = None,
+    seed: int = 0,
+    resume: bool = False,
+    device: str | None = None,
+    threads: int | None = None,
+    time_limit: float | None = None,
+    on_event: OnEvent | None = None,
+    command: str | None = None,
+) -> "tuple[Run, Findings]":
+    """Probe a run or a model and keep the findings as a run."""
+    of = card(slug)
+    entry = of.entry("probe")
+    values = chosen_knobs(of, entry, preset, knobs or {})
+    values |= _shared_knobs(entry, knobs, random_state=seed, device=device, time_limit=time_limit)
+    request = _derived_request("probe", slug, reference, values, preset, seed, data)
+    out = Path(out)
+    with opened(out, request, resume=resume) as finished, _threads(threads) as used:
+        if finished:
+            return Run(out), load(out)
+        model = _opened_model(reference)
+        record = _new_record("probe", of, entry, values, preset, seed, used, command)
+        record["model"] = request["model"]
+        write_json(out / "run.json", record)
+        with _session(out, resume, on_event, time_limit):
+            started = time.perf_counter()
+            findings: Findings = entry.load()(model, data, **values)
+            record["seconds"] = {"fit": time.perf_counter() - started}
+        findings.save(out)
+        _finish(out, record)
+    return Run(out), findings
+
+
+def _opened_model(reference: Any) -> Any:
+    from stackwise.models import open_model
+
+    return open_model(reference)
+
+
+def _shared_knobs(entry: Entry, knobs: Mapping[str, Any] | None, **shared: Any) -> dict[str, Any]:
+    """The settings that every command takes, where the method has such a knob and none was set."""
+    return {
+        name: value
+        for name, value in shared.items()
+        if name in entry.knobs and value is not None and name not in (knobs or {})
+    }
+
+
+def _derived_request(
+    kind: str, slug: str, reference: Any, values: Any, preset: str | None, seed: int, data: Any
+) -> dict[str, Any]:
+    """What a transform or a probe was asked for; a model that is a run is known by its hash."""
+    model: dict[str, Any] = {"reference": str(reference)}
+    if not isinstance(reference, (str, Path)):
+        model = {"reference": type(reference).__name__}
+    else:
+        if (Path(reference) / "run.json").is_file() and not Run(Path(reference)).finished:
+            raise ModelError(f"{reference} is not finished; repeat its command with --resume first")
+        model["hash"] = folder_hash(Path(reference))
+    known = data.data_hash if hasattr(data, "data_hash") else _text_of(data)
+    return {
+        "kind": kind,
+        "slug": slug,
+        "model": model,
+        "knobs": values,
+        "preset": preset,
+        "seed": seed,
+        "data": known,
+    }
+
+
+def _text_of(data: Any) -> str | None:
+    return str(data) if isinstance(data, (str, Path)) else None if data is None else "object"
+
+
+def folder_hash(folder: Path) -> str | None:
+    """SHA-256 over the model files of a folder, or None where it is no folder."""
+    import hashlib
+
+    if not folder.is_dir():
+        return None
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.suffix in (".safetensors", ".skops") or path.name in ("model.json", "config.json"):
+            digest.update(str(path.relative_to(folder)).encode())
+            with open(path, "rb") as file:
+                for block in iter(lambda: file.read(1 << 20), b""):
+                    digest.update(block)
+    return digest.hexdigest()[:16]
+
+
+def _copy_tokenizer(reference: Any, folder: Path) -> None:
+    if isinstance(reference, (str, Path)) and Path(reference).is_dir():
+        for path in Path(reference).glob("*token*"):
+            shutil.copy2(path, folder / path.name)
+
+
+@contextlib.contextmanager
+def _threads(count: int | None) -> Iterator[int]:
+    """Compute with this many threads, and say how many they are."""
+    import threadpoolctl
+    import torch
+
+    before = torch.get_num_threads()
+    used = count or before
+    torch.set_num_threads(used)
+    try:
+        with threadpoolctl.threadpool_limits(used):
+            yield used
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextlib.contextmanager
+def _session(
+    out: Path, resume: bool, on_event: OnEvent | None, time_limit: float | None
+) -> Iterator[None]:
+    from stackwise.training.session import session
+
+    try:
+        with session(folder=out, resume=resume, on_event=on_event, time_limit=time_limit):
+            yield
+    except (Interrupted, KeyboardInterrupt):
+        _mark(out, "interrupted")
+        raise
+    except TrainingError:
+        _mark(out, "failed")
+        raise
+
+
+def _mark(out: Path, status: str) -> None:
+    write_json(out / "run.json", read_json(out / "run.json") | {"status": status})
+
+
+def _trained_seconds(run: Run, measured: float) -> float:
+    """The seconds of the whole fit: a resumed one adds what it took before it was cut off."""
+    history = run.history
+    return max(measured, float(history[-1].get("seconds") or 0.0) if history else 0.0)
+
+
+def _new_record(
+    kind: str,
+    of: Card,
+    entry: Entry,
+    values: Mapping[str, Any],
+    preset: str | None,
+    seed: int,
+    threads: int,
+    command: str | None,
+) -> dict[str, Any]:
+    from stackwise.machine import commit, machine, versions
+
+    return {
+        "format": FORMAT,
+        "status": "running",
+        "kind": kind,
+        "slug": of.slug,
+        "title": of.title,
+        "entry": entry.name,
+        "knobs": dict(values),
+        "preset": preset,
+        "seed": seed,
+        "threads": threads,
+        "command": command or " ".join(["stackwise", *sys.argv[1:]]),
+        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "versions": versions(),
+        "machine": machine(),
+        "commit": commit(),
+    }
+
+
+def _finish_learner(
+    out: Path, record: dict[str, Any], learner: Any, task: Any, fit_seconds: float
+) -> None:
+    """Keep the learner, judge it on the validation and (once) on the test part."""
+    import pandas as pd
+
+    learner.save(out)
+    scores = {}
+    for part in ("validation", "test"):
+        X, y = task.part(part)
+        started = time.perf_counter()
+        prediction = learner.predict(X)
+        probability = learner.predict_proba(X) if task.problem != "regression" else None
+        seconds = time.perf_counter() - started
+        scores[part] = task.score(y, prediction, probability)
+    table = {"row": X.index, "target": y, "prediction": prediction}
+    if probability is not None:
+        table |= {
+            f"probability_{name}": probability[:, column]
+            for column, name in enumerate(learner.classes_)
+        }
+    with replacing(out / "test_predictions.parquet") as beside:
+        pd.DataFrame(table).to_parquet(beside, index=False)
+    record["scores"] = scores
+    record["metric"] = {"name": task.metric.name, "mode": task.metric.mode}
+    record["seconds"] = {
+        "fit": fit_seconds,
+        "predict_per_1000_rows": seconds / max(len(X), 1) * 1000,
+        "predict_one_row": _one_row_seconds(learner, X),
+    }
+    record["notes"] = list(getattr(learner, "notes_", []))
+    _finish(out, record)
+
+
+def _one_row_seconds(learner: Any, X: Any) -> float:
+    """Median seconds of predicting a single row."""
+    rows = [X.iloc[[i % len(X)]] for i in range(5)]
+    taken = []
+    for row in rows:
+        started = time.perf_counter()
+        learner.predict(row)
+        taken.append(time.perf_counter() - started)
+    return sorted(taken)[len(taken) // 2]
+
+
+def _finish(out: Path, record: dict[str, Any]) -> None:
+    """Write the final record last, then drop what only a resume needs."""
+    kept = [p for p in out.rglob("*") if p.is_file() and "checkpoint" not in p.parts]
+    models = (".safetensors", ".skops", ".ubj", ".txt")
+    record["size_bytes"] = sum(
+        os.path.getsize(p) for p in kept if p.suffix in models or p.name == "model.json"
+    )
+    record["status"] = "finished"
+    write_json(out / "run.json", record)
+    shutil.rmtree(out / "checkpoint", ignore_errors=True)
