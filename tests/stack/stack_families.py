@@ -144,9 +144,7 @@ class Tower(nn.Module):
 
 
 def _sequential() -> nn.Module:
-    return nn.Sequential(
-        nn.Linear(5, WIDTH), *(Residual() for _ in range(4)), nn.Linear(WIDTH, 2)
-    )
+    return nn.Sequential(nn.Linear(5, WIDTH), *(Residual() for _ in range(4)), nn.Linear(WIDTH, 2))
 
 
 SLIDING_QWEN = {**SLIDING, "use_sliding_window": True}

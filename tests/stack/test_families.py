@@ -27,20 +27,20 @@ def place_by_hand(stack: Stack, order: list[int]) -> nn.Module:
     """A model with these blocks made the plain way: copies of the model and of each block."""
     model = copy.deepcopy(stack.model)
     container = model.get_submodule(stack.name)
-    stem = [m for m in container if m not in Stack.of(model, side=_side(stack)).blocks]
-    blocks = [copy.deepcopy(block) for block in (stack.blocks[i] for i in order)]
-    placed = [*stem[:1], *blocks, *stem[1:]] if stem else blocks
+    blocks = Stack.of(model, side=_side(stack)).blocks
+    others = [module for module in container if module not in blocks]  # of an nn.Sequential
+    placed = [copy.deepcopy(blocks[index]) for index in order]
+    placed = [*others[:1], *placed, *others[1:]]
     container._modules = {str(place): block for place, block in enumerate(placed)}
-    owner = next((m for m in model.modules() if container in m.children()), model)
-    config = getattr(owner, "config", None)
     for module in model.modules():
-        config = config or getattr(module, "config", None)
-    if config is not None:
-        name = "decoder_layers" if hasattr(config, "decoder_layers") else "num_hidden_layers"
-        name = "encoder_layers" if stack.name == "model.encoder.layers" else name
-        setattr(config, name, len(order))
-        if getattr(config, "layer_types", None):
-            config.layer_types = [config.layer_types[i] for i in order]
+        config = getattr(module, "config", None)
+        if config is None:
+            continue
+        config.use_cache = False  # the copies do not know their place in a cache
+        if container in module.children() and not hasattr(config, "decoder_layers"):
+            config.num_hidden_layers = len(order)
+            if getattr(config, "layer_types", None):
+                config.layer_types = [config.layer_types[index] for index in order]
     return model
 
 
@@ -198,9 +198,7 @@ def test_each_place_of_a_path_has_its_own_slot_in_the_cache(family: str) -> None
         whole = stack.model(**inputs).logits[:, -1]
         tokens = inputs.pop(key)
         first = stack.model(**inputs, **{key: tokens[:, :-1]}, use_cache=True)
-        last = stack.model(
-            **inputs, **{key: tokens[:, -1:]}, past_key_values=first.past_key_values
-        )
+        last = stack.model(**inputs, **{key: tokens[:, -1:]}, past_key_values=first.past_key_values)
     torch.testing.assert_close(last.logits[:, -1], whole, rtol=1e-4, atol=1e-4)
 
 

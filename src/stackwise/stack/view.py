@@ -16,7 +16,7 @@ import operator
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -44,8 +44,8 @@ class _Arrangement:
     order: tuple[int, ...]
     interventions: tuple[Intervention, ...] = ()
     streams: tuple[Stream, ...] = ()
-    ends_that_ran: list[int] = field(default_factory=list)
-    """The first and the last place of a path, once each has run."""
+    ends_that_ran: list[int] | None = None
+    """Where the first and the last place of a path are noted, once each has run."""
 
     @property
     def watched(self) -> bool:
@@ -238,7 +238,8 @@ class Stack:
         moved = arrangement.order != tuple(range(len(self)))
         if not moved and not arrangement.watched:
             return
-        self._undo.append(install_recording_hooks(self.model))
+        if arrangement.watched or arrangement.ends_that_ran is not None:
+            self._undo.append(install_recording_hooks(self.model))
         if moved:
             settings = depth_settings(self.model, self._found, arrangement.order)
             former = apply_settings(settings)
@@ -251,7 +252,8 @@ class Stack:
     def _running(self, arrangement: _Arrangement) -> list[nn.Module]:
         """The module that runs at each place: the block itself where it can be, or its twin."""
         blocks, order = self.blocks, arrangement.order
-        ends = {0, len(order) - 1} if order != tuple(range(len(self))) else set()
+        noted = arrangement.ends_that_ran
+        ends = set() if noted is None else {0, len(order) - 1}
         bias = needs_bias_table(blocks[order[0]], blocks[0])
         running: list[nn.Module] = []
         for place, index in enumerate(order):
@@ -260,8 +262,8 @@ class Stack:
             if displaced or arrangement.watched or place in ends:
                 block = occurrence(block, shift=place - index)
             running.append(block)
-            if place in ends:
-                block.register_forward_hook(_noting(arrangement.ends_that_ran, place))
+            if noted is not None and place in ends:
+                block.register_forward_hook(_noting(noted, place))
             if arrangement.watched:
                 watch(block, place, order, arrangement.interventions, arrangement.streams)
         if bias:
