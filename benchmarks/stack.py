@@ -2,13 +2,14 @@
 
 Cases, each on three sizes of a Llama (random weights, batch 1, float32):
 
-- identity-path: a forward pass inside `path(range(depth))`, against one outside; at most 2 % more;
+- identity-path: a pass in an open `path(range(depth))`, against an equal model; at most 2 % more;
 - moved-path: a pass through the blocks in reverse, against the rebuilt model of that order;
 - capture: a pass inside `capture()`, against plain forward hooks that keep the same tensors;
 - sublayers: the same with `capture(sublayers=True)`, against hooks on attention and MLP too;
 - open-and-close: a pass with the context opened for it, against one in a context left open.
 """
 
+import copy
 from collections.abc import Callable
 
 import torch
@@ -88,8 +89,13 @@ def measure(size: str, threads: int) -> None:
     def rebuilt_pass() -> None:
         rebuilt(tokens, use_cache=False)
 
-    identity = within(lambda: stack.path(range(depth)))
-    report("identity-path", *alternate(identity, plain, repeats), "the bare model")
+    same = copy.deepcopy(model)
+
+    def bare() -> None:
+        same(tokens, use_cache=False)
+
+    with stack.path(range(depth)):
+        report("identity-path", *alternate(plain, bare, repeats), "the bare model")
     with stack.path(backwards):
         report("moved-path", *alternate(plain, rebuilt_pass, repeats), "the rebuilt model")
     opened = "a context makes its modules anew, a fixed cost, which a small model feels"

@@ -8,12 +8,20 @@ same parameters and buffers:
     occurrence.self_attn.layer_idx == position # the slot of the cache that it writes
 """
 
-import copy
 from types import MethodType
 
 from torch import nn
 
 from stackwise.errors import ModelError
+
+HOOKS = (
+    "_forward_hooks",
+    "_forward_hooks_with_kwargs",
+    "_forward_hooks_always_called",
+    "_forward_pre_hooks",
+    "_forward_pre_hooks_with_kwargs",
+)
+"""The dictionaries that hold a module's forward hooks: each occurrence has its own."""
 
 BIAS_TABLE = "relative_attention_bias"
 HAS_BIAS_TABLE = "has_relative_attention_bias"
@@ -53,12 +61,13 @@ def _twin(module: nn.Module, twins: dict[nn.Module, nn.Module]) -> nn.Module:
             f"(by accelerate's offloading, for example), so its blocks cannot run in another "
             f"order; remove those hooks first."
         )
-    twin = copy.copy(module)  # shares _parameters and _buffers, the dictionaries themselves
+    twin = object.__new__(type(module))
+    vars(twin).update(vars(module))  # shares _parameters and _buffers, the dictionaries themselves
     twins[module] = twin
-    for name, value in vars(twin).items():
-        if name.endswith(("_hooks", "_hooks_with_kwargs", "_hooks_always_called")):
-            vars(twin)[name] = copy.copy(value)
-    twin._modules = {
+    for name in HOOKS:
+        vars(twin)[name] = vars(module)[name].copy()
+    vars(twin).pop("_compiled_call_impl", None)  # it would run the block itself
+    vars(twin)["_modules"] = {
         name: None if child is None else _twin(child, twins)
         for name, child in module._modules.items()
     }

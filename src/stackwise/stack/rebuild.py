@@ -42,8 +42,11 @@ def settle(new: nn.Module, model: nn.Module, found: BlockList, order: Sequence[i
     """
     if not is_pretrained(model):
         return
-    before = _form_of(model, found.name, found.start, len(found))
-    after = _form_of(new, found.name, found.start, len(order))
+    try:
+        before = _form_of(model, found.name, found.start, len(found))
+        after = _form_of(new, found.name, found.start, len(order))
+    except TypeError:
+        return  # a class that wants more than a config says itself how it is built
     container = new.get_submodule(found.name)
     copies = children_of(container)[found.start : found.start + len(order)]
     for place, block in enumerate(order):

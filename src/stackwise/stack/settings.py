@@ -48,12 +48,15 @@ def depth_settings(model: nn.Module, found: BlockList, order: Sequence[int]) -> 
     return settings
 
 
-def apply_settings(settings: list[Setting]) -> list[Setting]:
-    """Set every entry; returns the settings that undo it, the former objects themselves."""
-    before = [(config, name, getattr(config, name)) for config, name, _ in settings]
+def current_settings(settings: list[Setting]) -> list[Setting]:
+    """What the same entries hold now, the objects themselves."""
+    return [(config, name, getattr(config, name)) for config, name, _ in settings]
+
+
+def apply_settings(settings: list[Setting]) -> None:
+    """Set every entry."""
     for config, name, value in settings:
         setattr(config, name, value)
-    return before
 
 
 def _configs(model: nn.Module, found: BlockList) -> list[tuple[Any, list[str]]]:

@@ -109,7 +109,7 @@ def first_tensor(value: Any) -> Tensor | None:
 
 
 def _names(kinds: Sequence[str]) -> list[str]:
-    """ "attention" for the first attention, "cross_attention" for a second, "mlp" for the last."""
+    """Self-attention comes first, attention to another sequence second, and the MLP last."""
     return ["attention", "cross_attention", "mlp"] if len(kinds) == 3 else ["attention", "mlp"]
 
 
@@ -142,6 +142,8 @@ def _fits(h: Tensor, y: Tensor, terms: list[Tensor], chosen: tuple[int, ...]) ->
         return False
     with torch.no_grad():
         total = _total(h, terms, chosen)
+        if torch.equal(total, y):
+            return True
         size = h.abs() + sum(terms[place].abs() for place in chosen)
         eps = max(torch.finfo(total.dtype).eps, torch.finfo(y.dtype).eps)
         return bool(((total - y).abs() <= ROUNDINGS * eps * size).all())

@@ -13,13 +13,11 @@ Three decisions carry it:
 """
 
 import operator
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from stackwise.errors import ModelError
@@ -32,9 +30,9 @@ from stackwise.stack.occurrence import (
     share_bias_table,
 )
 from stackwise.stack.recording import install_recording_hooks
-from stackwise.stack.settings import apply_settings, depth_settings
+from stackwise.stack.settings import apply_settings, current_settings, depth_settings
 from stackwise.stack.stream import Stream
-from stackwise.stack.watch import Intervention, watch
+from stackwise.stack.watch import Intervention, eagerly, note_when_run, watch
 
 
 @dataclass(frozen=True)
@@ -56,9 +54,8 @@ class Stack:
     """The blocks of a model, live: no weight is copied, and changes to the model are seen.
 
     Make one with `Stack.of(model)`. Contexts of one Stack nest. A second Stack may be made inside
-    an open context (it then sees the blocks that run there), but two that were made side by side
-    cannot be open at once. Contexts change the model for everybody while they are open, so they
-    are not for several threads on one model.
+    an open context and then sees the blocks that run there; two that were made side by side cannot
+    be open at once. A context changes the model for every thread that uses it.
 
     Attributes:
         model: the network (inside a fitted learner or a compiled model).
@@ -71,6 +68,7 @@ class Stack:
         self._found = found
         self._container = found.container
         self._children = found.container._modules
+        self._size = len(self._children)
         self._now = _Arrangement(tuple(range(len(found))))
         self._undo: list[Callable[[], object]] = []
 
@@ -102,8 +100,8 @@ class Stack:
     @property
     def blocks(self) -> list[nn.Module]:
         """The blocks themselves, in the model's order."""
-        children = [child for child in self._children.values() if child is not None]
-        return children[self._found.start : self._found.stop]
+        children = list(self._children.values())[self._found.start : self._found.stop]
+        return [child for child in children if child is not None]
 
     @property
     def names(self) -> list[str]:
@@ -218,18 +216,26 @@ class Stack:
     @contextmanager
     def _arranged(self, arrangement: _Arrangement) -> Iterator[None]:
         """Have the list hold what `arrangement` asks for, and put back what it held."""
-        if not self._undo and self._container._modules is not self._children:
+        if not self._undo and not self._is_current():
             raise ModelError(
-                "a path, capture or intervention of another Stack is open on this model; use "
-                "that Stack, or make one inside its context."
+                f"the blocks at {self.name!r} are not those that this Stack was made of: another "
+                f"Stack is open on the model, or the list was edited; make a new Stack.of(model)."
             )
         before = self._now
         try:
-            with self._eagerly(arrangement):
+            with eagerly() if arrangement.watched else nullcontext():
                 self._arrange(arrangement)
                 yield
         finally:
             self._arrange(before)
+
+    def _is_current(self) -> bool:
+        try:
+            container = self.model.get_submodule(self.name)
+        except AttributeError:
+            return False
+        same = container is self._container and container._modules is self._children
+        return same and len(self._children) == self._size
 
     def _arrange(self, arrangement: _Arrangement) -> None:
         while self._undo:
@@ -242,8 +248,9 @@ class Stack:
             self._undo.append(install_recording_hooks(self.model))
         if moved:
             settings = depth_settings(self.model, self._found, arrangement.order)
-            former = apply_settings(settings)
+            former = current_settings(settings)
             self._undo.append(lambda: apply_settings(former))
+            apply_settings(settings)
         running = self._running(arrangement)
         training = self._container.training
         self._undo.append(lambda: self._restore(training))
@@ -253,8 +260,8 @@ class Stack:
         """The module that runs at each place: the block itself where it can be, or its twin."""
         blocks, order = self.blocks, arrangement.order
         noted = arrangement.ends_that_ran
-        ends = set() if noted is None else {0, len(order) - 1}
         bias = needs_bias_table(blocks[order[0]], blocks[0])
+        ends = {0, len(order) - 1} if noted is not None or bias else set()
         running: list[nn.Module] = []
         for place, index in enumerate(order):
             block = blocks[index]
@@ -263,7 +270,7 @@ class Stack:
                 block = occurrence(block, shift=place - index)
             running.append(block)
             if noted is not None and place in ends:
-                block.register_forward_hook(_noting(noted, place))
+                note_when_run(block, place, noted)
             if arrangement.watched:
                 watch(block, place, order, arrangement.interventions, arrangement.streams)
         if bias:
@@ -291,18 +298,3 @@ class Stack:
         if mode != training:  # train() or eval() was called inside: it holds for every block
             for block in self.blocks:
                 block.train(mode)
-
-    def _eagerly(self, arrangement: _Arrangement) -> AbstractContextManager[object]:
-        """Compiled code does not see hooks: it is left aside while the stream is watched."""
-        if arrangement.watched and "torch._dynamo" in sys.modules:
-            stance: AbstractContextManager[object] = torch.compiler.set_stance("force_eager")
-            return stance
-        return nullcontext()
-
-
-def _noting(ran: list[int], place: int) -> Callable[..., None]:
-    def note(*_: object) -> None:
-        if place not in ran:
-            ran.append(place)
-
-    return note

@@ -1,9 +1,12 @@
 """The hooks on an occurrence of a block: change what comes out, and show what flows."""
 
+import sys
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from stackwise.errors import ModelError
@@ -118,3 +121,21 @@ def _with_stream(output: Any, h: Tensor) -> Any:
         return changed
     new = (h, *output[1:])
     return new if type(output) is tuple else type(output)(new)
+
+
+def eagerly() -> AbstractContextManager[object]:
+    """Leave compiled code aside: it does not see hooks that were put on after it was made."""
+    if "torch._dynamo" not in sys.modules:  # importing it costs seconds, and nothing is compiled
+        return nullcontext()
+    stance: AbstractContextManager[object] = torch.compiler.set_stance("force_eager")
+    return stance
+
+
+def note_when_run(module: nn.Module, place: int, ran: list[int]) -> None:
+    """Append `place` to `ran` the first time that `module` runs."""
+
+    def note(*_: object) -> None:
+        if place not in ran:
+            ran.append(place)
+
+    module.register_forward_hook(note)
