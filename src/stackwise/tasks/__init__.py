@@ -1,0 +1,1 @@
+"""Tasks: what data asks of a model."""
