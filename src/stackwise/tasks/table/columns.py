@@ -27,7 +27,7 @@ TEXT_WIDTH = 32
 """Free text becomes this many hashed word counts."""
 
 _IDENTIFIER_NAME = re.compile(
-    r"(?:.*[_\s.-])?(?:id|uuid|guid|index|rowid|rownames)|unnamed: \d+", re.IGNORECASE
+    r"(?:.*[_\s.-])?(?:id|uuid|guid|index|rowid|rownames)|unnamed:? \d+", re.IGNORECASE
 )
 _CAMEL_IDENTIFIER = re.compile(r".*[a-z]I[dD]")
 

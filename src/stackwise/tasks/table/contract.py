@@ -21,7 +21,7 @@ import pandas as pd
 from torch import Tensor
 
 from stackwise.errors import DataError, nearest
-from stackwise.tasks.table import values
+from stackwise.tasks.table import features
 from stackwise.tasks.table.columns import Column, Kind, infer_columns
 from stackwise.tasks.table.scaling import NumberScaler, Scaling
 from stackwise.tasks.table.source import as_frame
@@ -145,7 +145,7 @@ class FeatureContract:
         ]  # fmt: skip
         self.categorical_names = [column.name for column in self._coded]
         self.categorical_names += [f"{column.name} is missing" for column in self._flagged]
-        self.cardinalities = [_cardinality(column) for column in self._coded]
+        self.cardinalities = [features.cardinality(column) for column in self._coded]
         self.cardinalities += [2] * len(self._flagged)
 
     @property
@@ -244,11 +244,11 @@ class FeatureContract:
             numeric[:, at + 1] = np.cos(angle) * known
             at += 2
         for column in self._texts:
-            words = _hashed(table[column.name], column.detail["width"])
+            words = features.hashed(table[column.name], column.detail["width"])
             numeric[:, at : at + words.shape[1]] = words
             at += words.shape[1]
         for place, column in enumerate(self._coded):
-            categorical[:, place], count, example = _codes(column, table[column.name])
+            categorical[:, place], count, example = features.codes(column, table[column.name])
             if count:
                 unseen[column.name] = unseen.get(column.name, 0) + count
                 examples.setdefault(column.name, example)
@@ -258,7 +258,11 @@ class FeatureContract:
     def _measure(self, column: Column, series: pd.Series) -> np.ndarray:
         """A number or date column as (n,) float64; missing, infinite and unreadable as NaN."""
         series = series.infer_objects()
-        found = _dates(column, series) if column.kind == "date" else _numbers(column, series)
+        found = (
+            features.dates(column, series)
+            if column.kind == "date"
+            else features.numbers(column, series)
+        )
         return np.where(np.isinf(found), np.nan, found)
 
     def report(self) -> list[dict[str, str]]:
@@ -310,88 +314,3 @@ def _nothing_left(columns: list[Column]) -> str:
         return "the table has no column to learn from besides the target"
     listed = "; ".join(f"{column.name!r} {column.detail['why']}" for column in columns[:4])
     return f"no column is left to learn from: {listed}"
-
-
-def _numbers(column: Column, series: pd.Series) -> np.ndarray:
-    if values.is_numeric(series):
-        return values.floats(series)
-    if pd.api.types.is_timedelta64_dtype(series.dtype):
-        return series.dt.total_seconds().to_numpy(np.float64)
-    if pd.api.types.is_datetime64_any_dtype(series.dtype):
-        raise DataError(f"column {column.name!r} held numbers in training and now holds dates")
-    if pd.api.types.is_bool_dtype(series.dtype):
-        return series.to_numpy(np.float64, na_value=np.nan)
-    return _spread_texts(
-        column, series, lambda texts: values.numbers(texts, column.detail.get("decimal", "."))
-    )
-
-
-def _dates(column: Column, series: pd.Series) -> np.ndarray:
-    if isinstance(series.dtype, pd.PeriodDtype) or pd.api.types.is_datetime64_any_dtype(
-        series.dtype
-    ):
-        return values.stamp_days(series)
-    if values.is_numeric(series) and not series.isna().all():
-        raise DataError(f"column {column.name!r} held dates in training and now holds numbers")
-    fmt = column.detail["format"] or "ISO8601"
-    return _spread_texts(column, series, lambda texts: values.days(texts, fmt))
-
-
-def _spread_texts(column: Column, series: pd.Series, read: Any) -> np.ndarray:
-    """Read the distinct texts of a column and spread them over its rows."""
-    codes, spellings = values.levels(series)
-    found = np.append(read(spellings), np.nan) if spellings else np.array([np.nan])
-    if not column.detail["unreadable"]:
-        for place in np.flatnonzero(np.isnan(found[:-1])):
-            if spellings[place].lower() not in values.MISSING_WORDS:
-                what = "dates" if column.kind == "date" else "numbers"
-                raise DataError(
-                    f"column {column.name!r} held {what} in training and now holds "
-                    f"{spellings[place]!r}; leave a missing value empty"
-                )
-    return found[codes]
-
-
-def _cardinality(column: Column) -> int:
-    """The codes of a category: its levels, the pooled rare ones, and missing where it was seen."""
-    missing = bool(column.detail["missing"] or column.detail.get("infinite"))
-    if column.kind == "boolean":
-        return 2 + missing
-    return len(column.detail["levels"]) + bool(column.detail["other"]) + missing
-
-
-def _codes(column: Column, series: pd.Series) -> tuple[np.ndarray, int, str]:
-    """The codes of a column, the rows with a value that training did not see, and an example."""
-    detail = column.detail
-    unseen = _cardinality(column)
-    missing = unseen - 1 if detail["missing"] or detail.get("infinite") else unseen
-    series = series.infer_objects()
-    if values.is_numeric(series):
-        series = pd.Series(values.floats(series)).replace([np.inf, -np.inf], np.nan)
-    rows, spellings = values.levels(series)
-    if column.kind == "boolean":
-        found = values.truths(spellings)
-        found = np.where(found < 0, unseen, found)
-    else:
-        place = {text: i for i, text in enumerate(detail["levels"])}
-        other = len(place) if detail["other"] else unseen
-        number = detail["values"] == "number"
-        keys = [_as_number(text) for text in spellings] if number else spellings
-        found = np.array([place.get(key, other) for key in keys], dtype=np.int64)
-    strange = rows[np.append(found == unseen, False)[rows]]
-    example = spellings[int(strange[0])] if len(strange) else ""
-    return np.append(found, missing)[rows], len(strange), example
-
-
-def _as_number(text: str) -> str:
-    """The level of a number that came as text: 2.0 and 2 are one."""
-    read = values.number(text)
-    return text if math.isnan(read) or math.isinf(read) else values.level(read)
-
-
-def _hashed(series: pd.Series, width: int) -> np.ndarray:
-    """Signed hashed word counts of unit length, (n, width) float32; a missing text is all zeros."""
-    from sklearn.feature_extraction.text import HashingVectorizer
-
-    texts = series.astype(object).where(series.notna(), "").map(str)
-    return HashingVectorizer(n_features=width, dtype=np.float32).transform(texts).toarray()

@@ -1,13 +1,9 @@
 """Bring a table in, from wherever it is: a file, a folder, a frame, a name or a hub id.
 
-A file that is broken gets one sentence that says how, and never a shorter table: pandas would fill
-up a row that has too few cells, so the rows of a csv are counted before they are read.
+A file that is broken gets one sentence that says how, and never a shorter table.
 """
 
-import codecs
-import csv
 import os
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,9 +12,16 @@ import numpy as np
 import pandas as pd
 
 from stackwise.errors import DataError, StackwiseError
+from stackwise.tasks.table.separated import (
+    PACKED,
+    first_line,
+    kind_of,
+    no_repeats,
+    not_encoded,
+    read_separated,
+)
 
 SEPARATED = (".csv", ".tsv", ".tab", ".txt")
-PACKED = (".gz", ".bz2", ".xz", ".zip")
 PARQUET = (".parquet", ".pq")
 ARROW = (".arrow", ".feather", ".ipc")
 LINES = (".jsonl", ".ndjson", ".json")
@@ -48,10 +51,13 @@ def read_table(source: Any, *, sep: str | None = None, encoding: str | None = No
     if text.startswith("hf://"):
         return _from_datasets(text.removeprefix("hf://").removeprefix("datasets/"), hub=True)
     path = Path(text)
-    if path.is_dir():
-        return _from_folder(path, sep, encoding)
-    if not path.exists():
-        return _by_name(text)
+    try:
+        if path.is_dir():
+            return _from_folder(path, sep, encoding)
+        if not path.exists():
+            return _by_name(text)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
     frames = list(_read(path, sep, encoding, None, ()))
     if not frames or not len(frames[0]):
         raise DataError(f"{path} has a header and no rows")
@@ -168,17 +174,10 @@ def _joined(parts: dict[str, pd.DataFrame]) -> pd.DataFrame:
     return joined
 
 
-def _suffix(path: Path) -> str:
-    endings = [ending.lower() for ending in path.suffixes]
-    if len(endings) > 1 and endings[-1] in PACKED:
-        return endings[-2]
-    return endings[-1] if endings else ""
-
-
 def _read(
     path: Path, sep: str | None, encoding: str | None, rows: int | None, as_text: tuple[str, ...]
 ) -> Iterator[pd.DataFrame]:
-    suffix = _suffix(path)
+    suffix = kind_of(path)
     try:
         if path.stat().st_size == 0:
             raise DataError(f"{path} is empty")
@@ -189,7 +188,7 @@ def _read(
         elif suffix in LINES:
             yield from _lines(path, encoding, rows)
         elif suffix in SEPARATED or sep:
-            yield from _separated(path, sep, encoding, rows, as_text)
+            yield from read_separated(path, sep, encoding, rows, as_text)
         else:
             raise DataError(
                 f"{path} has no known ending (.csv, .tsv, .parquet, .arrow, .jsonl); "
@@ -200,7 +199,7 @@ def _read(
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
     except UnicodeError as error:
-        raise DataError(_not_encoded(path, encoding)) from error
+        raise DataError(not_encoded(path, encoding)) from error
     except EOFError as error:
         raise DataError(f"{path} is cut off: {error}") from error
 
@@ -211,14 +210,14 @@ def _parquet(path: Path, rows: int | None) -> Iterator[pd.DataFrame]:
 
     try:
         with pq.ParquetFile(path) as file:
-            _no_repeats(path, file.schema_arrow.names)
+            no_repeats(path, file.schema_arrow.names)
             if rows is None:
                 yield file.read().to_pandas()
             else:
                 for batch in file.iter_batches(batch_size=rows):
                     yield pa.Table.from_batches([batch]).to_pandas()
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise DataError(f"{path} is no readable parquet file: {_first_line(error)}") from error
+        raise DataError(f"{path} is no readable parquet file: {first_line(error)}") from error
 
 
 def _arrow(path: Path, rows: int | None) -> Iterator[pd.DataFrame]:
@@ -233,7 +232,7 @@ def _arrow(path: Path, rows: int | None) -> Iterator[pd.DataFrame]:
                 file.seek(0)
                 reader = pa.ipc.open_stream(file)
                 batches = iter(reader)
-            _no_repeats(path, reader.schema.names)
+            no_repeats(path, reader.schema.names)
             if rows is None:
                 yield pa.Table.from_batches(batches, reader.schema).to_pandas()
             else:
@@ -241,7 +240,7 @@ def _arrow(path: Path, rows: int | None) -> Iterator[pd.DataFrame]:
                     for start in range(0, batch.num_rows, rows):
                         yield pa.Table.from_batches([batch.slice(start, rows)]).to_pandas()
     except pa.ArrowInvalid as error:
-        raise DataError(f"{path} is no readable arrow file: {_first_line(error)}") from error
+        raise DataError(f"{path} is no readable arrow file: {first_line(error)}") from error
 
 
 def _lines(path: Path, encoding: str | None, rows: int | None) -> Iterator[pd.DataFrame]:
@@ -264,137 +263,5 @@ def _lines(path: Path, encoding: str | None, rows: int | None) -> Iterator[pd.Da
         raise
     except (ValueError, AttributeError, TypeError) as error:
         raise DataError(
-            f"{path} is not json lines, one object a line: {_first_line(error)}"
+            f"{path} is not json lines, one object a line: {first_line(error)}"
         ) from error
-
-
-def _separated(
-    path: Path, sep: str | None, encoding: str | None, rows: int | None, as_text: tuple[str, ...]
-) -> Iterator[pd.DataFrame]:
-    name = encoding or "utf-8-sig"
-    try:
-        codecs.lookup(name)
-    except LookupError:
-        raise DataError(f"there is no text encoding {name!r}; try utf-8 or latin-1") from None
-    _text_only(path, name)
-    header, sep = _header(path, sep, name)
-    _no_repeats(path, [cell for cell in header if cell])
-    _even_rows(path, sep, name, len(header))
-    types = {cell: str for cell in header if cell in as_text}
-    options: dict[str, Any] = {
-        "sep": sep, "encoding": name, "low_memory": False, "dtype": types, "index_col": False,
-    }  # fmt: skip
-    try:
-        if rows is None:
-            yield pd.read_csv(path, **options)
-        else:
-            with pd.read_csv(path, chunksize=rows, **options) as reader:
-                yield from reader
-    except pd.errors.EmptyDataError as error:
-        raise DataError(f"{path} is empty") from error
-    except pd.errors.ParserError as error:
-        raise DataError(f"{path} cannot be parsed: {_first_line(error)}") from error
-
-
-def _opened(path: Path) -> Any:
-    """The file as bytes, unpacked."""
-    from pandas.io.common import get_handle
-
-    return get_handle(path, "rb", compression="infer", is_text=False)
-
-
-def _text_only(path: Path, encoding: str) -> None:
-    """Refuse what is no text, before a parser makes a table of it."""
-    with _opened(path) as opened:
-        start = opened.handle.read(65_536)
-    if not start.strip():
-        raise DataError(f"{path} is empty")
-    if codecs.lookup(encoding).name.startswith(("utf-16", "utf-32")):
-        return
-    if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        raise DataError(f"{path} is not in UTF-8; it looks like UTF-16: say encoding utf-16")
-    odd = sum(start.count(byte) for byte in range(32) if byte not in (9, 10, 12, 13))
-    if b"\0" in start or odd > len(start) / 50:
-        raise DataError(f"{path} is not a text table: it holds binary data")
-
-
-def _header(path: Path, sep: str | None, encoding: str) -> tuple[list[str], str]:
-    """The column names, and what parts them: the given sign, or the most frequent in the header."""
-    with (
-        open(path, encoding=encoding, newline="")
-        if path.suffix.lower() not in PACKED
-        else (_unpacked(path, encoding)) as file
-    ):
-        try:
-            first = next(line for line in file if line.strip())
-            if sep is None:
-                bare = re.sub(r'"[^"]*"', "", first)
-                by_name = "\t" if _suffix(path) in (".tsv", ".tab") else ","
-                signs = (by_name, ",", ";", "\t", "|")
-                sep = by_name if by_name in bare else max(signs, key=bare.count)
-            file.seek(0)
-            rows = csv.reader(file, delimiter=sep)
-            return next([cell.strip() for cell in row] for row in rows if row), sep
-        except (csv.Error, TypeError) as error:
-            raise DataError(
-                f"the header of {path} cannot be parsed with sep {sep!r}: {error}"
-            ) from (error)
-
-
-def _unpacked(path: Path, encoding: str) -> Any:
-    import io
-
-    with _opened(path) as opened:
-        lines = b"".join(opened.handle.readline() for _ in range(50))
-    return io.StringIO(lines.decode(encoding, "replace"), newline="")
-
-
-def _even_rows(path: Path, sep: str, encoding: str, width: int) -> None:
-    """Refuse rows with more or fewer cells than the header; reads the file once, in pieces."""
-    import pyarrow as pa
-    from pyarrow import csv as arrow_csv
-
-    utf8 = codecs.lookup(encoding).name in ("utf-8", "utf-8-sig", "ascii", "iso8859-1", "cp1252")
-    if not utf8 or len(sep) > 1:
-        return
-    reading = arrow_csv.ReadOptions(use_threads=False, autogenerate_column_names=True)
-    parsing = arrow_csv.ParseOptions(delimiter=sep, newlines_in_values=True)
-    converting = arrow_csv.ConvertOptions(
-        include_columns=["f0"], column_types={"f0": pa.binary()}, check_utf8=False
-    )
-    try:
-        with (
-            _opened(path) as opened,
-            arrow_csv.open_csv(opened.handle, reading, parsing, converting) as reader,
-        ):
-            for _ in reader:
-                pass
-    except pa.ArrowInvalid as error:
-        found = re.search(r"Row #(\d+): Expected (\d+) columns, got (\d+)", str(error))
-        if found is None:
-            if "Expected" not in str(error):
-                return  # pandas says what is wrong
-            raise DataError(f"{path} has rows of different lengths") from error
-        row, expected, got = found.groups()
-        raise DataError(
-            f"{path} has {got} cells in row {row} where its first row has {expected}; "
-            "give each row as many cells as the header"
-        ) from error
-
-
-def _no_repeats(path: Path, names: list[str]) -> None:
-    repeated = sorted({name for name in names if names.count(name) > 1})
-    if repeated:
-        raise DataError(
-            f"{path} has the column name {repeated[0]!r} twice; give each column its own name"
-        )
-
-
-def _not_encoded(path: Path, encoding: str | None) -> str:
-    if encoding:
-        return f"{path} is not in the encoding {encoding}; try utf-8 or latin-1"
-    return f"{path} is not in UTF-8; say its encoding, such as latin-1"
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0].strip() if str(error).strip() else str(error)
