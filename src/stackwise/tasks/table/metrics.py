@@ -85,6 +85,12 @@ def _brier(target: np.ndarray, probability: np.ndarray) -> float:
     return float(squares.mean() / (2 if probability.shape[1] == 2 else 1))
 
 
+def _balanced_accuracy(target: np.ndarray, prediction: np.ndarray) -> float:
+    """Mean over the classes that occur of the share of their rows that is right."""
+    right = target == prediction
+    return float(np.mean([right[target == name].mean() for name in np.unique(target)]))
+
+
 def _r2(target: np.ndarray, prediction: np.ndarray) -> float:
     return math.nan if len(target) < 2 else _sklearn("r2_score")(target, prediction)
 
@@ -106,8 +112,7 @@ _CLASSES = {
     for metric in (
         Metric("log_loss", "min", True, _log_loss),
         Metric("accuracy", "max", function=_sklearn("accuracy_score")),
-        Metric("balanced_accuracy", "max", function=_sklearn("recall_score", average="macro",
-                                                             zero_division=0)),
+        Metric("balanced_accuracy", "max", function=_balanced_accuracy),
         Metric("f1", "max", function=_sklearn("f1_score", average="macro", zero_division=0)),
         Metric("roc_auc", "max", True, _roc_auc),
         Metric("brier", "min", True, _brier),

@@ -90,7 +90,8 @@ def split_parts(
 
 
 def _parts(labels: np.ndarray) -> Parts:
-    return Parts(*(np.flatnonzero(labels == i) for i in range(3)))
+    train, validation, test = (np.flatnonzero(labels == i) for i in range(3))
+    return Parts(train, validation, test)
 
 
 def _column(frame: pd.DataFrame, name: str | None) -> pd.Series:
@@ -101,6 +102,17 @@ def _column(frame: pd.DataFrame, name: str | None) -> pd.Series:
     if blank:
         raise DataError(f"column {name!r} is missing in {blank:,} rows; the split needs it in each")
     return series
+
+
+def thin(parts: Parts, max_rows: int | None, seed: int) -> None:
+    """Keep at most `max_rows` training rows, drawn at random and in their order."""
+    if max_rows is None or len(parts.train) <= max_rows:
+        return
+    parts.notes.append(
+        f"training uses {max_rows:,} of its {len(parts.train):,} rows, drawn at random"
+    )
+    drawn = np.random.default_rng(seed).permutation(len(parts.train))[:max_rows]
+    parts.train = parts.train[np.sort(drawn)]
 
 
 def _stratified(
@@ -160,7 +172,7 @@ def _timed(series: pd.Series, wanted: dict[str, float]) -> np.ndarray:
     ends = np.append(first[1:], len(moments))  # rows up to and with each moment
     labels = np.zeros(len(moments), dtype=np.int64)
     last = len(distinct)
-    kept = len(moments)
+    kept = float(len(moments))
     for part, name in ((2, "test"), (1, "validation")):
         if not wanted[name]:
             continue
@@ -211,12 +223,12 @@ def _given(
     codes, spellings = values.levels(series)
     labels = np.empty(len(spellings), dtype=np.int64)
     for place, word in enumerate(spellings):
-        part = _WORDS.get(word.lower())
-        if part is None:
+        said = _WORDS.get(word.lower())
+        if said is None:
             raise DataError(
                 f"column {series.name!r} says {word!r}; it may say train, validation or test"
             )
-        labels[place] = PARTS.index(part)
+        labels[place] = PARTS.index(said)
     found = labels[codes]
     notes = []
     for part, name, share in ((1, "validation", validation), (2, "test", test)):
