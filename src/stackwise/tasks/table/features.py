@@ -1,0 +1,102 @@
+"""Read one column as training did: as numbers, days, codes or hashed words.
+
+A value that cannot be read is an error that names it, unless training had such values too and
+took them as missing.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from stackwise.errors import DataError
+from stackwise.tasks.table import values
+from stackwise.tasks.table.columns import Column
+
+
+def numbers(column: Column, series: pd.Series) -> np.ndarray:
+    """A column of numbers as (n,) float64, missing as NaN."""
+    if values.is_numeric(series):
+        return values.floats(series)
+    if pd.api.types.is_timedelta64_dtype(series.dtype):
+        return series.dt.total_seconds().to_numpy(np.float64)
+    if pd.api.types.is_datetime64_any_dtype(series.dtype):
+        raise DataError(f"column {column.name!r} held numbers in training and now holds dates")
+    if pd.api.types.is_bool_dtype(series.dtype):
+        return series.to_numpy(np.float64, na_value=np.nan)
+    return _spread_texts(
+        column, series, lambda texts: values.numbers(texts, column.detail.get("decimal", "."))
+    )
+
+
+def dates(column: Column, series: pd.Series) -> np.ndarray:
+    """A column of dates as days since 1970, (n,) float64, missing as NaN."""
+    if isinstance(series.dtype, pd.PeriodDtype) or pd.api.types.is_datetime64_any_dtype(
+        series.dtype
+    ):
+        return values.stamp_days(series)
+    if values.is_numeric(series) and not series.isna().all():
+        raise DataError(f"column {column.name!r} held dates in training and now holds numbers")
+    fmt = column.detail["format"] or "ISO8601"
+    return _spread_texts(column, series, lambda texts: values.days(texts, fmt))
+
+
+def _spread_texts(column: Column, series: pd.Series, read: Any) -> np.ndarray:
+    """Read the distinct texts of a column and spread them over its rows."""
+    codes, spellings = values.levels(series)
+    found = np.append(read(spellings), np.nan) if spellings else np.array([np.nan])
+    if not column.detail["unreadable"]:
+        for place in np.flatnonzero(np.isnan(found[:-1])):
+            if spellings[place].lower() not in values.MISSING_WORDS:
+                what = "dates" if column.kind == "date" else "numbers"
+                raise DataError(
+                    f"column {column.name!r} held {what} in training and now holds "
+                    f"{spellings[place]!r}; leave a missing value empty"
+                )
+    return found[codes]
+
+
+def cardinality(column: Column) -> int:
+    """The codes of a category: its levels, the pooled rare ones, and missing where it was seen."""
+    missing = bool(column.detail["missing"] or column.detail.get("infinite"))
+    if column.kind == "boolean":
+        return 2 + missing
+    return len(column.detail["levels"]) + bool(column.detail["other"]) + missing
+
+
+def codes(column: Column, series: pd.Series) -> tuple[np.ndarray, int, str]:
+    """The codes of a column, the rows with a value that training did not see, and an example."""
+    detail = column.detail
+    unseen = cardinality(column)
+    missing = unseen - 1 if detail["missing"] or detail.get("infinite") else unseen
+    series = series.infer_objects()
+    if values.is_numeric(series):
+        series = pd.Series(values.floats(series)).replace([np.inf, -np.inf], np.nan)
+    rows, spellings = values.levels(series)
+    if column.kind == "boolean":
+        found = values.truths(spellings)
+        found = np.where(found < 0, unseen, found)
+    else:
+        place = {text: i for i, text in enumerate(detail["levels"])}
+        other = len(place) if detail["other"] else unseen
+        number = detail["values"] == "number"
+        keys = [_as_number(text) for text in spellings] if number else spellings
+        found = np.array([place.get(key, other) for key in keys], dtype=np.int64)
+    strange = rows[np.append(found == unseen, False)[rows]]
+    example = spellings[int(strange[0])] if len(strange) else ""
+    return np.append(found, missing)[rows], len(strange), example
+
+
+def _as_number(text: str) -> str:
+    """The level of a number that came as text: 2.0 and 2 are one."""
+    read = values.number(text)
+    return text if math.isnan(read) or math.isinf(read) else values.level(read)
+
+
+def hashed(series: pd.Series, width: int) -> np.ndarray:
+    """Signed hashed word counts of unit length, (n, width) float32; a missing text is all zeros."""
+    from sklearn.feature_extraction.text import HashingVectorizer
+
+    texts = series.astype(object).where(series.notna(), "").map(str)
+    return HashingVectorizer(n_features=width, dtype=np.float32).transform(texts).toarray()

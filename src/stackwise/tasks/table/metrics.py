@@ -1,0 +1,219 @@
+"""Score predictions with scikit-learn, and say which score decides.
+
+    regression   rmse (decides), mae, r2
+    classes      log_loss (decides), accuracy, balanced_accuracy, f1, roc_auc, and brier for two
+
+Further ones are there by name, and any function of (target, prediction) as `Metric`.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from stackwise.errors import DataError, nearest
+
+Problem = Literal["regression", "binary", "multiclass"]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A score.
+
+    Attributes:
+        name: under which it is recorded.
+        mode: `min` where less is better, `max` where more is.
+        needs_probability: it reads class probabilities (n, classes) in place of predictions.
+        function: (target (n,), prediction) -> float. With probabilities the target is class
+            numbers 0 .. classes - 1.
+    """
+
+    name: str
+    mode: Literal["min", "max"]
+    needs_probability: bool = False
+    function: Callable[[np.ndarray, np.ndarray], float] | None = None
+
+
+def _sklearn(name: str, **options: Any) -> Callable[[np.ndarray, np.ndarray], float]:
+    def scored(target: np.ndarray, prediction: np.ndarray) -> float:
+        from sklearn import metrics
+
+        return float(getattr(metrics, name)(target, prediction, **options))
+
+    return scored
+
+
+def _log_loss(target: np.ndarray, probability: np.ndarray) -> float:
+    """Mean of -log of the probability of the true class, which is at least 1e-15."""
+    true = probability[np.arange(len(target)), target].astype(np.float64)
+    total = probability.sum(axis=1, dtype=np.float64)
+    return float(-np.log(np.clip(true / np.where(total > 0, total, 1), 1e-15, None)).mean())
+
+
+def _roc_auc(target: np.ndarray, probability: np.ndarray) -> float:
+    """Area under the curve; for more classes the mean of each against the rest that occurs."""
+    from sklearn.metrics import roc_auc_score
+
+    if probability.shape[1] == 2:
+        curves = [(target == 1, probability[:, 1])]
+    else:
+        curves = [(target == i, probability[:, i]) for i in range(probability.shape[1])]
+    known = [(truth, score) for truth, score in curves if 0 < truth.sum() < len(truth)]
+    if not known:
+        return math.nan
+    return float(np.mean([roc_auc_score(truth, score) for truth, score in known]))
+
+
+def _average_precision(target: np.ndarray, probability: np.ndarray) -> float:
+    from sklearn.metrics import average_precision_score
+
+    if probability.shape[1] == 2:
+        return float(average_precision_score(target == 1, probability[:, 1]))
+    occurring = [i for i in range(probability.shape[1]) if (target == i).any()]
+    return float(
+        np.mean([average_precision_score(target == i, probability[:, i]) for i in occurring])
+    )
+
+
+def _brier(target: np.ndarray, probability: np.ndarray) -> float:
+    """Mean squared distance of the probabilities from the truth; halved for two classes."""
+    truth = np.zeros_like(probability, dtype=np.float64)
+    truth[np.arange(len(target)), target] = 1
+    squares = ((probability - truth) ** 2).sum(axis=1)
+    return float(squares.mean() / (2 if probability.shape[1] == 2 else 1))
+
+
+def _balanced_accuracy(target: np.ndarray, prediction: np.ndarray) -> float:
+    """Mean over the classes that occur of the share of their rows that is right."""
+    right = target == prediction
+    return float(np.mean([right[target == name].mean() for name in np.unique(target)]))
+
+
+def _r2(target: np.ndarray, prediction: np.ndarray) -> float:
+    return math.nan if len(target) < 2 else _sklearn("r2_score")(target, prediction)
+
+
+_REGRESSION = {
+    metric.name: metric
+    for metric in (
+        Metric("rmse", "min", function=_sklearn("root_mean_squared_error")),
+        Metric("mae", "min", function=_sklearn("mean_absolute_error")),
+        Metric("r2", "max", function=_r2),
+        Metric("mse", "min", function=_sklearn("mean_squared_error")),
+        Metric("median_absolute_error", "min", function=_sklearn("median_absolute_error")),
+        Metric("mape", "min", function=_sklearn("mean_absolute_percentage_error")),
+        Metric("max_error", "min", function=_sklearn("max_error")),
+    )
+}
+_CLASSES = {
+    metric.name: metric
+    for metric in (
+        Metric("log_loss", "min", True, _log_loss),
+        Metric("accuracy", "max", function=_sklearn("accuracy_score")),
+        Metric("balanced_accuracy", "max", function=_balanced_accuracy),
+        Metric("f1", "max", function=_sklearn("f1_score", average="macro", zero_division=0)),
+        Metric("roc_auc", "max", True, _roc_auc),
+        Metric("brier", "min", True, _brier),
+        Metric("mcc", "max", function=_sklearn("matthews_corrcoef")),
+        Metric("average_precision", "max", True, _average_precision),
+        Metric("precision", "max", function=_sklearn("precision_score", average="macro",
+                                                     zero_division=0)),
+        Metric("recall", "max", function=_sklearn("recall_score", average="macro",
+                                                  zero_division=0)),
+    )
+}  # fmt: skip
+_SAME = {"auc": "roc_auc", "logloss": "log_loss", "cross_entropy": "log_loss", "acc": "accuracy",
+         "root_mean_squared_error": "rmse", "mean_absolute_error": "mae",
+         "mean_squared_error": "mse", "f1_macro": "f1"}  # fmt: skip
+_SHOWN = {
+    "regression": ("rmse", "mae", "r2"),
+    "binary": ("log_loss", "accuracy", "balanced_accuracy", "f1", "roc_auc", "brier"),
+    "multiclass": ("log_loss", "accuracy", "balanced_accuracy", "f1", "roc_auc"),
+}
+
+
+def metric_for(problem: str, metric: "str | Metric | None" = None) -> Metric:
+    """The score that decides: the given one, or the first of the problem.
+
+    Raises:
+        DataError: there is no such score for this problem, or a bare function was given, of which
+            nobody knows whether more is better.
+    """
+    if isinstance(metric, Metric):
+        if metric.function is None:
+            raise DataError(f"the metric {metric.name!r} has no function")
+        return metric
+    if metric is not None and not isinstance(metric, str):
+        raise DataError(
+            "give an own metric as Metric(name, 'min' or 'max', needs_probability, function)"
+        )
+    known = _REGRESSION if problem == "regression" else _CLASSES
+    name = _SHOWN[problem][0] if metric is None else metric.lower().replace("-", "_")
+    name = _SAME.get(name, name)
+    if name not in known:
+        raise DataError(f"there is no metric {metric!r} for {problem}.{nearest(name, known)}")
+    return known[name]
+
+
+def score(
+    problem: str,
+    y: np.ndarray,
+    prediction: np.ndarray,
+    probability: np.ndarray | None = None,
+    metric: "str | Metric | None" = None,
+    classes: Sequence[Any] | None = None,
+) -> dict[str, float]:
+    """Every score of the problem, the deciding one first.
+
+    Args:
+        y: (n,) the truth.
+        prediction: (n,) values or classes.
+        probability: (n, classes), for classes.
+        classes: what the columns of `probability` are; the sorted classes of `y` by default. A
+            true class that is not among them has probability 0.
+
+    Returns:
+        Scores by name. One that is not defined here (r2 of one row) is NaN.
+
+    Raises:
+        DataError: lengths differ, or a prediction is not finite.
+    """
+    y, prediction = np.asarray(y), np.asarray(prediction)
+    if len(y) != len(prediction) or not len(y):
+        raise DataError(f"there are {len(prediction)} predictions for {len(y)} rows")
+    numbers = prediction if problem == "regression" else probability
+    if numbers is not None and not np.isfinite(np.asarray(numbers, dtype=np.float64)).all():
+        raise DataError("a prediction is not a finite number, so that it has no score")
+    chosen = metric_for(problem, metric)
+    known = _REGRESSION if problem == "regression" else _CLASSES
+    wanted = {chosen.name: chosen} | {name: known[name] for name in _SHOWN[problem]}
+    scores: dict[str, float] = {}
+    if probability is not None:
+        numbered, probability = _numbered(y, np.asarray(probability), classes)
+    for name, of in wanted.items():
+        if of.needs_probability:
+            if probability is not None and of.function is not None:
+                scores[name] = float(of.function(numbered, probability))
+        elif of.function is not None:
+            scores[name] = float(of.function(y, prediction))
+    return scores
+
+
+def _numbered(
+    y: np.ndarray, probability: np.ndarray, classes: Sequence[Any] | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """The truth as column numbers, with a column of zeros for each class that has none."""
+    names = list(np.unique(y) if classes is None else np.asarray(classes))
+    if len(names) != probability.shape[1]:
+        raise DataError(
+            f"there are {probability.shape[1]} columns of probabilities for {len(names)} classes"
+        )
+    place = {name: i for i, name in enumerate(names)}
+    for name in np.unique(y):
+        place.setdefault(name, len(place))
+    more = len(place) - len(names)
+    if more:
+        probability = np.hstack([probability, np.zeros((len(y), more))])
+    return np.array([place[name] for name in y], dtype=np.int64), probability
