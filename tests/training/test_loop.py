@@ -156,8 +156,9 @@ def test_a_cut_off_checkpoint_is_refused_by_name(tmp_path: Path):
         train(linear(), Backprop(squared), ArrayBatches(line(), 16), max_epochs=1)
     path = tmp_path / "checkpoint" / "0.safetensors"
     path.write_bytes(path.read_bytes()[:-7])
-    with pytest.raises(RunError, match=r"0\.safetensors is damaged"), session(
-        folder=tmp_path, resume=True
+    with (
+        pytest.raises(RunError, match=r"0\.safetensors is damaged"),
+        session(folder=tmp_path, resume=True),
     ):
         train(linear(), Backprop(squared), ArrayBatches(line(), 16), max_epochs=1)
 
@@ -189,9 +190,7 @@ def test_early_stopping_restores_the_best_weights():
 
 def test_mode_max_keeps_the_largest_score():
     scores = iter([0.1, 0.9, 0.5])
-    rule = Backprop(
-        squared, validate=lambda m: {"auc": next(scores)}, monitor="auc", mode="max"
-    )
+    rule = Backprop(squared, validate=lambda m: {"auc": next(scores)}, monitor="auc", mode="max")
     assert train(linear(), rule, ArrayBatches(line(), 64), max_epochs=3).best_epoch == 2
 
 
