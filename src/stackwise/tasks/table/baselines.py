@@ -85,7 +85,9 @@ class SkopsLearner(TableEstimator):
         try:
             self.estimator_ = io.load(path, trusted=TRUSTED)
         except Exception as error:
-            raise RunError(f"{path} is damaged or holds types that are not trusted ({error})") from error
+            raise RunError(
+                f"{path} is damaged or holds types that are not trusted ({error})"
+            ) from error
 
 
 def boosting_knobs(

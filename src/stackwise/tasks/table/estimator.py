@@ -81,7 +81,12 @@ class TableEstimator(BaseEstimator):
     """
 
     def fit(
-        self, X: Any, y: Any, sample_weight: Any = None, *, validation: tuple[Any, Any] | None = None
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        *,
+        validation: tuple[Any, Any] | None = None,
     ) -> Self:
         """Learn from the rows of `X`.
 
@@ -295,6 +300,7 @@ class ClassTarget(ClassifierMixin):
 
     problem: ClassVar[str] = "classification"
     _by_class: ClassVar[bool] = True
+
     @property
     def n_outputs_(self) -> int:
         """Logits of the network: one a class, also for two."""
@@ -305,7 +311,9 @@ class ClassTarget(ClassifierMixin):
         if labels.dtype.kind == "f" and not np.isfinite(labels).all():
             raise DataError("Input y contains NaN or infinity; leave those rows out")
         if labels.dtype == object and pd.isna(labels).any():
-            raise DataError("Input y contains NaN or None: a class is missing; leave those rows out")
+            raise DataError(
+                "Input y contains NaN or None: a class is missing; leave those rows out"
+            )
         check_classification_targets(labels)
         return np.asarray(labels)
 
@@ -345,9 +353,7 @@ class ClassTarget(ClassifierMixin):
         self.classes_ = np.array(record["classes"], dtype=dtype)
 
 
-def validation_rows(
-    target: np.ndarray, share: float, by_class: bool, seed: int
-) -> np.ndarray:
+def validation_rows(target: np.ndarray, share: float, by_class: bool, seed: int) -> np.ndarray:
     """Which rows to hold out, (n,) bool: a random `share`, of each class where `by_class`.
 
     Rounds down within a class, so that every class stays in the training rows; with very few rows
