@@ -71,11 +71,15 @@ def one_hot(categorical: Tensor, cardinalities: list[int]) -> Tensor:
     The code `cardinality` is all zeros: it falls into a last column that is cut off.
     """
     total = sum(cardinalities)
-    starts = categorical.new_tensor(np.cumsum([0, *cardinalities[:-1]]).tolist()[: len(cardinalities)])
+    starts = categorical.new_tensor(
+        np.cumsum([0, *cardinalities[:-1]]).tolist()[: len(cardinalities)]
+    )
     sizes = categorical.new_tensor(cardinalities)
     places = torch.where(categorical < sizes, categorical + starts, total)
     wide = torch.zeros(
-        (categorical.shape[0], total + 1), dtype=torch.float32, device=categorical.device
+        (categorical.shape[0], total + 1),
+        dtype=torch.float32,
+        device=categorical.device,
     )
     return wide.scatter(1, places, 1.0)[:, :total]
 
@@ -86,7 +90,13 @@ _MLP = {
     "presets": {
         "quick": {"max_epochs": 40, "patience": 8},
         "standard": {},
-        "best": {"width": 512, "n_blocks": 4, "max_epochs": 300, "patience": 32, "lr": 3e-4},
+        "best": {
+            "width": 512,
+            "n_blocks": 4,
+            "max_epochs": 300,
+            "patience": 32,
+            "lr": 3e-4,
+        },
     },
 }
 
@@ -101,9 +111,12 @@ class MLPRegressor(TableRegressor):
         width: Annotated[
             int, Knob("units of a layer", ge=1, le=16384, log=True, search=(64, 1024))
         ] = 256,
-        n_blocks: Annotated[int, Knob("layers before the head", ge=1, le=64, search=(1, 6))] = 3,
+        n_blocks: Annotated[
+            int, Knob("layers before the head", ge=1, le=64, search=(1, 6))
+        ] = 3,
         dropout: Annotated[
-            float, Knob("probability that a unit is dropped", ge=0, lt=1, search=(0.0, 0.5))
+            float,
+            Knob("probability that a unit is dropped", ge=0, lt=1, search=(0.0, 0.5)),
         ] = 0.1,
     ) -> None:
         """A plain MLP for a number."""
@@ -123,9 +136,12 @@ class MLPClassifier(TableClassifier):
         width: Annotated[
             int, Knob("units of a layer", ge=1, le=16384, log=True, search=(64, 1024))
         ] = 256,
-        n_blocks: Annotated[int, Knob("layers before the head", ge=1, le=64, search=(1, 6))] = 3,
+        n_blocks: Annotated[
+            int, Knob("layers before the head", ge=1, le=64, search=(1, 6))
+        ] = 3,
         dropout: Annotated[
-            float, Knob("probability that a unit is dropped", ge=0, lt=1, search=(0.0, 0.5))
+            float,
+            Knob("probability that a unit is dropped", ge=0, lt=1, search=(0.0, 0.5)),
         ] = 0.1,
     ) -> None:
         """A plain MLP for a class."""
