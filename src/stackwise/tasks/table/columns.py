@@ -182,7 +182,7 @@ def _row_number(name: str, known: np.ndarray) -> str | None:
     """Why whole numbers, none missing, only name the row; None where they do not."""
     if len(known) < 5 or not np.equal(np.floor(known), known).all():
         return None
-    rising = bool((np.diff(known) > 0).all())
+    rising = bool((known[1:] > known[:-1]).all())
     if not rising and len(np.unique(known)) < len(known):
         return None
     if _names_rows(name):
