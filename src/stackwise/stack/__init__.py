@@ -1,0 +1,16 @@
+"""A live view of a network as a stack: a stem, an ordered list of blocks, a head.
+
+stack = Stack.of(model)
+with stack.path([0, 1, 1, 3]):          # run the blocks in this order
+    model(**batch)
+with stack.capture() as stream:         # see the residual stream
+    model(**batch)
+with stack.intervene(3, lambda h: 0 * h):
+    model(**batch)                      # change the output of a block
+shorter = stack.rebuild([0, 1, 1, 3])   # a new model that is saved and loaded as any other
+"""
+
+from stackwise.stack.stream import Stream
+from stackwise.stack.view import Stack
+
+__all__ = ["Stack", "Stream"]

@@ -1,0 +1,411 @@
+"""What every estimator on a table shares: its input, its target, its validation rows, its files.
+
+An estimator takes pandas or polars frames and arrays, learns from the training rows a
+`FeatureContract` that says what the columns hold, and keeps it. Subclasses say what to do with the
+features (`_fit_parts`, `_predict_arrays`) and how their own state is kept (`_write`, `_read`);
+`NumberTarget` and `ClassTarget` say what the target is.
+"""
+
+import numbers
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+import numpy as np
+import pandas as pd
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.utils import compute_sample_weight
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_array, check_is_fitted, column_or_1d, validate_data
+
+from stackwise.catalog import Knob, check_knobs
+from stackwise.errors import DataError, RunError
+from stackwise.files import read_json, read_tensors, write_json, write_tensors
+from stackwise.tasks.table.contract import FeatureContract, TableArrays, UnseenCategories
+from stackwise.tasks.table.source import as_frame
+
+FORMAT = 1
+
+
+def table_knobs(
+    *,
+    validation: Annotated[
+        float, Knob("part of the rows that decides when to stop; 0 = none", ge=0, lt=1)
+    ] = 0.2,
+    preprocess: Annotated[
+        Literal["quantile", "standard"] | None, Knob("how numbers are scaled")
+    ] = "quantile",
+) -> None:
+    """The knobs of every neural learner on tables."""
+
+
+def class_knobs(
+    *,
+    class_weight: Annotated[
+        Literal["balanced"] | dict[Any, float] | None,
+        Knob("weights of the classes: balanced, or a mapping from class to weight"),
+    ] = None,
+) -> None:
+    """The knobs of every classifier on tables."""
+
+
+@dataclass
+class Part:
+    """Rows of a table, ready to learn from.
+
+    Attributes:
+        frame: the rows as they came in.
+        target: (n,) float64 values, or int64 places in `classes_`.
+        weight: (n,) float64, how much each row counts.
+    """
+
+    frame: pd.DataFrame | np.ndarray
+    target: np.ndarray
+    weight: np.ndarray
+
+    def take(self, rows: np.ndarray) -> "Part":
+        """These rows."""
+        frame = self.frame
+        taken = frame[rows] if isinstance(frame, np.ndarray) else frame.iloc[rows]
+        return Part(taken, self.target[rows], self.weight[rows])
+
+
+class TableEstimator(BaseEstimator):
+    """An estimator on the columns of a table.
+
+    Fitted attributes: `contract_` (what was learned about the columns), `n_features_in_`,
+    `feature_names_in_` where the columns have names, `seed_`, `notes_` (what a reader of the result
+    should know).
+    """
+
+    def fit(
+        self, X: Any, y: Any, sample_weight: Any = None, *, validation: tuple[Any, Any] | None = None
+    ) -> Self:
+        """Learn from the rows of `X`.
+
+        Args:
+            X: (n, d) pandas or polars frame, or array.
+            y: (n,) target.
+            sample_weight: (n,) how much each row counts; rows of weight 0 are left out.
+            validation: (X, y) that decide when to stop, in place of a part of the rows.
+
+        Raises:
+            DataError: nothing can be learned from this input; the sentence says why.
+            KnobError: a knob is out of range.
+        """
+        check_knobs(self, self.get_params(deep=False))
+        self.seed_ = _seed(self.random_state)
+        frame = self._read_table(X, fit=True)
+        if y is None:
+            raise DataError(
+                f"This {type(self).__name__} estimator requires y to be passed, but the target y "
+                "is None."
+            )
+        labels = self._read_target(y)
+        if len(labels) != len(frame):
+            raise DataError(f"X has {len(frame)} rows and y has {len(labels)}; they must agree")
+        weight = _read_weight(sample_weight, len(labels))
+        self.notes_: list[str] = []
+        self._learn_target(labels[weight > 0])
+        rows = np.flatnonzero(weight > 0)
+        known = Part(frame, np.empty(len(labels)), weight).take(rows)
+        known.target = self._encode(labels[rows])
+        known.weight = known.weight * self._class_weights(labels[rows])
+        train, held = self._split(known, validation)
+        self._settle_scale(train.target)
+        self.contract_ = FeatureContract().fit(
+            train.frame, seed=self.seed_, **self._contract_options()
+        )
+        self._fit_parts(train, held)
+        return self
+
+    def transform_columns(self, X: Any) -> TableArrays:
+        """Read a table as it was read in training."""
+        check_is_fitted(self, "contract_")
+        return self.contract_.transform(self._read_table(X, fit=False))
+
+    def trained_part(self, X: Any, y: Any) -> Part:
+        """The rows of `X` and `y`, read as a fitted estimator reads them."""
+        check_is_fitted(self, "contract_")
+        frame, labels = self._rows(X, y)
+        return Part(frame, self._encode(labels), self._class_weights(labels))
+
+    def save(self, folder: Path | str) -> None:
+        """Write the fitted estimator into `folder`, as data only (JSON, safetensors, skops)."""
+        check_is_fitted(self, "contract_")
+        folder = Path(folder)
+        contract, tensors = self.contract_.to_json()
+        write_tensors(folder / "features.safetensors", tensors)
+        own = self._write(folder)
+        record = {
+            "format": FORMAT,
+            "class": type(self).__name__,
+            "knobs": {name: _knob_json(v) for name, v in self.get_params(deep=False).items()},
+            "features_in": self.n_features_in_,
+            "names_in": list(getattr(self, "feature_names_in_", [])) or None,
+            "seed": self.seed_,
+            "notes": self.notes_,
+            "target": self._target_json(),
+            "contract": contract,
+        }
+        write_json(folder / "model.json", record | own)
+
+    @classmethod
+    def load(cls, folder: Path | str) -> Self:
+        """Read back what `save` wrote; its predictions are the same to the bit.
+
+        Raises:
+            RunError: a file is missing, damaged, of a newer format or of another estimator.
+        """
+        folder = Path(folder)
+        record = read_json(folder / "model.json")
+        if not isinstance(record, dict) or record.get("class") != cls.__name__:
+            found = record.get("class") if isinstance(record, dict) else None
+            raise RunError(f"{folder} holds a {found}, not a {cls.__name__}; try stackwise.load")
+        if record["format"] > FORMAT:
+            raise RunError(
+                f"{folder} was written by a newer stackwise (format {record['format']}, this one "
+                f"reads up to {FORMAT})"
+            )
+        made = cls(**{name: _knob_back(value) for name, value in record["knobs"].items()})
+        made.n_features_in_ = record["features_in"]
+        if record["names_in"] is not None:
+            made.feature_names_in_ = np.array(record["names_in"], dtype=object)
+        made.seed_ = record["seed"]
+        made.notes_ = record["notes"]
+        made._read_target_json(record["target"])
+        made.contract_ = FeatureContract.from_json(
+            record["contract"], read_tensors(folder / "features.safetensors")
+        )
+        made._read(folder, record)
+        return made
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        tags.input_tags.string = True
+        tags.input_tags.categorical = True
+        tags.target_tags.required = True
+        return tags
+
+    def _read_table(self, X: Any, *, fit: bool) -> pd.DataFrame | np.ndarray:
+        """A frame as pandas, anything else as a checked (n, d) array."""
+        if hasattr(X, "columns") and not hasattr(X, "tocsr"):
+            frame = as_frame(X)
+            if not len(frame):
+                raise DataError("the table has no rows (0 sample(s)); at least 1 is needed")
+            if fit:
+                self._remember_columns(frame)
+            return frame
+        return np.asarray(validate_data(self, X, dtype=None, ensure_all_finite=False, reset=fit))
+
+    def _remember_columns(self, frame: pd.DataFrame) -> None:
+        self.n_features_in_ = frame.shape[1]
+        if all(isinstance(name, str) for name in frame.columns):
+            self.feature_names_in_ = np.array(list(frame.columns), dtype=object)
+        elif hasattr(self, "feature_names_in_"):
+            del self.feature_names_in_
+
+    def _split(self, known: Part, given: tuple[Any, Any] | None) -> tuple[Part, Part | None]:
+        """The rows to learn from and those that decide when to stop (None where there are none)."""
+        if given is not None:
+            held = self._known_rows(*given, "validation")
+            return known, held if len(held.target) else None
+        share = getattr(self, "validation", 0.0)
+        out = validation_rows(known.target, share, self._by_class, self.seed_)
+        if not out.any():
+            if share:
+                self.notes_.append("too few rows for a validation part: trained without stopping")
+            return known, None
+        return known.take(np.flatnonzero(~out)), known.take(np.flatnonzero(out))
+
+    def _known_rows(self, X: Any, y: Any, name: str) -> Part:
+        """Read rows that come beside the training rows; classes never seen there are left out."""
+        frame, labels = self._rows(X, y)
+        known = self._known(labels)
+        if not known.all():
+            self.notes_.append(
+                f"{int((~known).sum())} {name} rows of a class that training lacks were left out"
+            )
+            frame = frame[known]
+            labels = labels[known]
+        return Part(frame, self._encode(labels), self._class_weights(labels))
+
+    def _rows(self, X: Any, y: Any) -> tuple[Any, np.ndarray]:
+        frame = self._read_table(X, fit=False)
+        labels = self._read_target(y)
+        if len(labels) != len(frame):
+            raise DataError(f"X has {len(frame)} rows and y has {len(labels)}; they must agree")
+        return frame, labels
+
+    def _quietly(self, frame: pd.DataFrame | np.ndarray) -> TableArrays:
+        """Read validation rows; values that the training part lacks are expected there."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UnseenCategories)
+            return self.contract_.transform(frame)
+
+    def _contract_options(self) -> dict[str, Any]:
+        return {"numeric": self.preprocess}
+
+
+class NumberTarget(RegressorMixin):
+    """The target is a number. Fitted: `target_mean_` and `target_scale_` of the training rows."""
+
+    problem: ClassVar[str] = "regression"
+    _by_class: ClassVar[bool] = False
+    n_outputs_: ClassVar[int] = 1
+
+    def _read_target(self, y: Any) -> np.ndarray:
+        flat = column_or_1d(_plain_target(y), warn=True)
+        try:
+            read = check_array(flat, ensure_2d=False, dtype=np.float64, input_name="y")
+        except (TypeError, ValueError) as error:
+            raise DataError(f"the target must be finite numbers: {error}") from error
+        return np.asarray(read)
+
+    def _learn_target(self, values: np.ndarray) -> None:
+        """A number needs nothing before the rows are split."""
+
+    def _settle_scale(self, values: np.ndarray) -> None:
+        """Take mean and population standard deviation from the training rows alone."""
+        spread = float(values.std())
+        self.target_mean_ = float(values.mean())
+        self.target_scale_ = spread if spread > 0 and np.isfinite(spread) else 1.0
+
+    def _known(self, values: np.ndarray) -> np.ndarray:
+        return np.ones(len(values), dtype=bool)
+
+    def _encode(self, values: np.ndarray) -> np.ndarray:
+        return values
+
+    def _class_weights(self, values: np.ndarray) -> np.ndarray:
+        return np.ones(len(values))
+
+    def _target_json(self) -> dict[str, Any]:
+        return {"mean": self.target_mean_, "scale": self.target_scale_}
+
+    def _read_target_json(self, record: dict[str, Any]) -> None:
+        self.target_mean_, self.target_scale_ = record["mean"], record["scale"]
+
+
+class ClassTarget(ClassifierMixin):
+    """The target is a class. Fitted: `classes_`, sorted."""
+
+    problem: ClassVar[str] = "classification"
+    _by_class: ClassVar[bool] = True
+    @property
+    def n_outputs_(self) -> int:
+        """Logits of the network: one a class, also for two."""
+        return len(self.classes_)
+
+    def _read_target(self, y: Any) -> np.ndarray:
+        labels = column_or_1d(_plain_target(y), warn=True)
+        if labels.dtype.kind == "f" and not np.isfinite(labels).all():
+            raise DataError("Input y contains NaN or infinity; leave those rows out")
+        if labels.dtype == object and pd.isna(labels).any():
+            raise DataError("Input y contains NaN or None: a class is missing; leave those rows out")
+        check_classification_targets(labels)
+        return np.asarray(labels)
+
+    def _learn_target(self, labels: np.ndarray) -> None:
+        self.classes_ = np.unique(labels)
+        if len(self.classes_) < 2:
+            raise DataError(
+                f"y holds one class ({self.classes_[0]!r}); a classifier needs at least two classes"
+            )
+
+    def _settle_scale(self, codes: np.ndarray) -> None:
+        """Classes have no scale."""
+
+    def _known(self, labels: np.ndarray) -> np.ndarray:
+        return pd.Index(self.classes_).get_indexer(pd.Index(labels)) >= 0
+
+    def _encode(self, labels: np.ndarray) -> np.ndarray:
+        codes = pd.Index(self.classes_).get_indexer(pd.Index(labels))
+        if (codes < 0).any():
+            strange = labels[codes < 0][0]
+            raise DataError(
+                f"y holds the class {strange!r}, which is none of the {len(self.classes_)} of the "
+                f"training rows (such as {self.classes_[0]!r})"
+            )
+        return codes.astype(np.int64)
+
+    def _class_weights(self, labels: np.ndarray) -> np.ndarray:
+        if self.class_weight is None:
+            return np.ones(len(labels))
+        return np.asarray(compute_sample_weight(self.class_weight, labels), dtype=np.float64)
+
+    def _target_json(self) -> dict[str, Any]:
+        return {"dtype": self.classes_.dtype.str, "classes": self.classes_.tolist()}
+
+    def _read_target_json(self, record: dict[str, Any]) -> None:
+        dtype = object if record["dtype"] == "|O" else np.dtype(record["dtype"])
+        self.classes_ = np.array(record["classes"], dtype=dtype)
+
+
+def validation_rows(
+    target: np.ndarray, share: float, by_class: bool, seed: int
+) -> np.ndarray:
+    """Which rows to hold out, (n,) bool: a random `share`, of each class where `by_class`.
+
+    Rounds down within a class, so that every class stays in the training rows; with very few rows
+    nothing is held out.
+    """
+    generator = np.random.default_rng(seed)
+    held = np.zeros(len(target), dtype=bool)
+    groups = [np.flatnonzero(target == code) for code in np.unique(target)] if by_class else []
+    for rows in groups or [np.arange(len(target))]:
+        held[generator.permutation(rows)[: int(share * len(rows) + 1e-9)]] = True
+    return held
+
+
+def _seed(random_state: int | None) -> int:
+    """The seed of a fit: `random_state`, or one drawn where that is None."""
+    if random_state is None:
+        return int(np.random.SeedSequence().generate_state(1)[0] >> 1)
+    return int(random_state)
+
+
+def _plain_target(y: Any) -> Any:
+    """A column of any frame library as an array; the texts and truth values of pandas as objects."""
+    if hasattr(y, "to_pandas"):
+        y = y.to_pandas()
+    if isinstance(y, pd.Series | pd.DataFrame):
+        y = y.to_numpy()
+    if np.iscomplexobj(y):
+        raise DataError("Complex data not supported: y holds complex numbers")
+    return y
+
+
+def _read_weight(given: Any, rows: int) -> np.ndarray:
+    if given is None:
+        return np.ones(rows)
+    if isinstance(given, numbers.Real):
+        given = np.full(rows, float(given))
+    weight = np.array(given, dtype=np.float64)
+    if weight.shape != (rows,):
+        raise DataError(f"sample_weight has shape {weight.shape}; it must be one number a row")
+    if not np.isfinite(weight).all() or (weight < 0).any():
+        raise DataError("sample_weight must be finite and not negative")
+    if not weight.any():
+        raise DataError("every sample weight is zero; at least one row must count")
+    return weight
+
+
+def _knob_json(value: Any) -> Any:
+    """JSON keys are texts, so a mapping (of class weights) is kept as pairs."""
+    if isinstance(value, Mapping):
+        return {"pairs": [[_scalar(key), _scalar(item)] for key, item in value.items()]}
+    return _scalar(value)
+
+
+def _scalar(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _knob_back(value: Any) -> Any:
+    if isinstance(value, dict) and set(value) == {"pairs"}:
+        return {key: item for key, item in value["pairs"]}
+    return value

@@ -1,0 +1,142 @@
+"""A plain multi-layer perceptron on a table: what a neural method has to beat.
+
+    x <- Dropout(ReLU(W x + b)),  n_blocks times;  output = W x + b
+
+on scaled numbers and one-hot categories, without normalisation or residuals: the base network of
+arXiv 2410.24210, with the learning rate that suits it rather than the one that suits an ensemble.
+"""
+
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from stackwise.catalog import Knob, baseline
+from stackwise.tasks.table.contract import FeatureContract
+from stackwise.tasks.table.learner import TableClassifier, TableRegressor
+
+
+class MLP(nn.Module):
+    """Linear layers with ReLU and dropout: x <- Dropout(ReLU(W x + b)), then a linear head.
+
+    Args:
+        n_numeric: numeric features.
+        cardinalities: codes of each categorical feature; each becomes that many inputs, and the
+            code beyond them (never seen in training) is all zeros.
+        n_outputs: outputs.
+        width: units of a layer.
+        n_blocks: layers before the head.
+        dropout: probability that a unit is dropped in training.
+    """
+
+    def __init__(
+        self,
+        *,
+        n_numeric: int,
+        cardinalities: list[int],
+        n_outputs: int,
+        width: int = 256,
+        n_blocks: int = 3,
+        dropout: float = 0.1,
+    ) -> None:
+        super().__init__()
+        self.arguments: dict[str, Any] = {
+            "n_numeric": n_numeric,
+            "cardinalities": list(cardinalities),
+            "n_outputs": n_outputs,
+            "width": width,
+            "n_blocks": n_blocks,
+            "dropout": dropout,
+        }
+        self.cardinalities = list(cardinalities)
+        widths = [n_numeric + sum(self.cardinalities), *[width] * n_blocks]
+        self.blocks = nn.ModuleList(
+            nn.Sequential(nn.Linear(before, after), nn.ReLU(), nn.Dropout(dropout))
+            for before, after in zip(widths, widths[1:], strict=False)
+        )
+        self.head = nn.Linear(widths[-1], n_outputs)
+
+    def forward(self, numeric: Tensor, categorical: Tensor) -> Tensor:
+        """(B, n_numeric) float32 and (B, n_categorical) int64 -> (B, n_outputs)."""
+        x = torch.cat([numeric, one_hot(categorical, self.cardinalities)], dim=1)
+        for block in self.blocks:
+            x = block(x)
+        return self.head(x)
+
+
+def one_hot(categorical: Tensor, cardinalities: list[int]) -> Tensor:
+    """(B, n_categorical) int64 codes -> (B, sum of cardinalities) float32.
+
+    The code `cardinality` is all zeros: it falls into a last column that is cut off.
+    """
+    total = sum(cardinalities)
+    starts = categorical.new_tensor(np.cumsum([0, *cardinalities[:-1]]).tolist()[: len(cardinalities)])
+    sizes = categorical.new_tensor(cardinalities)
+    places = torch.where(categorical < sizes, categorical + starts, total)
+    wide = torch.zeros(
+        (categorical.shape[0], total + 1), dtype=torch.float32, device=categorical.device
+    )
+    return wide.scatter(1, places, 1.0)[:, :total]
+
+
+_MLP = {
+    "title": "Plain MLP",
+    "training": {"lr": 5e-4, "weight_decay": 1e-4},
+    "presets": {
+        "quick": {"max_epochs": 40, "patience": 8},
+        "standard": {},
+        "best": {"width": 512, "n_blocks": 4, "max_epochs": 300, "patience": 32, "lr": 3e-4},
+    },
+}
+
+
+@baseline("mlp", problem="regression", **_MLP)
+class MLPRegressor(TableRegressor):
+    """A plain multi-layer perceptron on scaled numbers and one-hot categories."""
+
+    def __init__(
+        self,
+        *,
+        width: Annotated[
+            int, Knob("units of a layer", ge=1, le=16384, log=True, search=(64, 1024))
+        ] = 256,
+        n_blocks: Annotated[int, Knob("layers before the head", ge=1, le=64, search=(1, 6))] = 3,
+        dropout: Annotated[
+            float, Knob("probability that a unit is dropped", ge=0, lt=1, search=(0.0, 0.5))
+        ] = 0.1,
+    ) -> None:
+        """A plain MLP for a number."""
+
+    def build_network(self, contract: FeatureContract, n_outputs: int) -> nn.Module:
+        """An `MLP` of the estimator's size."""
+        return _mlp(self, contract, n_outputs)
+
+
+@baseline("mlp", problem="classification", **_MLP)
+class MLPClassifier(TableClassifier):
+    """A plain multi-layer perceptron on scaled numbers and one-hot categories."""
+
+    def __init__(
+        self,
+        *,
+        width: Annotated[
+            int, Knob("units of a layer", ge=1, le=16384, log=True, search=(64, 1024))
+        ] = 256,
+        n_blocks: Annotated[int, Knob("layers before the head", ge=1, le=64, search=(1, 6))] = 3,
+        dropout: Annotated[
+            float, Knob("probability that a unit is dropped", ge=0, lt=1, search=(0.0, 0.5))
+        ] = 0.1,
+    ) -> None:
+        """A plain MLP for a class."""
+
+    def build_network(self, contract: FeatureContract, n_outputs: int) -> nn.Module:
+        """An `MLP` of the estimator's size."""
+        return _mlp(self, contract, n_outputs)
+
+
+def _mlp(learner: Any, contract: FeatureContract, n_outputs: int) -> MLP:
+    return MLP(
+        n_numeric=contract.n_numeric, cardinalities=contract.cardinalities, n_outputs=n_outputs,
+        width=learner.width, n_blocks=learner.n_blocks, dropout=learner.dropout,
+    )  # fmt: skip

@@ -1,0 +1,92 @@
+"""Batches of in-memory data, taken by index and with no worker processes."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from stackwise.errors import TrainingError
+
+
+class Batches(Protocol):
+    """What the loop asks of training data."""
+
+    def __len__(self) -> int:
+        """Steps an epoch."""
+        ...
+
+    def epoch(self, index: int, start: int = 0) -> Iterator[Any]:
+        """The batches of epoch `index` from step `start` on; the same each time it is asked."""
+        ...
+
+
+class ArrayBatches:
+    """Rows of tensors in a new order each epoch.
+
+    The order depends on `(seed, epoch)` alone, so that a resumed run finds its place by index.
+
+    Args:
+        tensors: by name, each of shape (rows, ...).
+        batch_size: rows a step; the last batch of an epoch may be smaller.
+        orders: 1, or k for k different orders at once: each batch then has the shape
+            (batch_size, k, ...).
+    """
+
+    def __init__(
+        self,
+        tensors: Mapping[str, Tensor],
+        batch_size: int,
+        *,
+        seed: int = 0,
+        shuffle: bool = True,
+        orders: int = 1,
+    ) -> None:
+        sizes = {name: len(tensor) for name, tensor in tensors.items()}
+        if not sizes or len(set(sizes.values())) != 1:
+            raise TrainingError(f"batches need tensors of one length, got {sizes}")
+        self.tensors = dict(tensors)
+        self.rows = next(iter(sizes.values()))
+        if self.rows == 0:
+            raise TrainingError("there are no training rows")
+        self.batch_size, self.seed, self.shuffle, self.orders = batch_size, seed, shuffle, orders
+
+    def __len__(self) -> int:
+        return -(-self.rows // self.batch_size)
+
+    def order(self, index: int) -> Tensor:
+        """(rows,) int64, or (rows, orders): the order of epoch `index`."""
+        if not self.shuffle:
+            rows = torch.arange(self.rows)
+            return rows if self.orders == 1 else rows[:, None].expand(-1, self.orders)
+        generator = torch.Generator().manual_seed((self.seed * 1_000_003 + index) % 2**63)
+        orders = [torch.randperm(self.rows, generator=generator) for _ in range(self.orders)]
+        return orders[0] if self.orders == 1 else torch.stack(orders, dim=1)
+
+    def epoch(self, index: int, start: int = 0) -> Iterator[dict[str, Tensor]]:
+        """The batches of epoch `index` from step `start` on."""
+        order = self.order(index)
+        for first in range(start * self.batch_size, self.rows, self.batch_size):
+            rows = order[first : first + self.batch_size]
+            yield {name: tensor[rows] for name, tensor in self.tensors.items()}
+
+
+class ListBatches:
+    """Ready-made batches (dicts, tuples), in a new order each epoch."""
+
+    def __init__(self, batches: list[Any], *, seed: int = 0, shuffle: bool = True) -> None:
+        if not batches:
+            raise TrainingError("there are no training batches")
+        self.batches, self.seed, self.shuffle = batches, seed, shuffle
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def epoch(self, index: int, start: int = 0) -> Iterator[Any]:
+        """The batches of epoch `index` from step `start` on."""
+        order = torch.arange(len(self.batches))
+        if self.shuffle:
+            generator = torch.Generator().manual_seed((self.seed * 1_000_003 + index) % 2**63)
+            order = torch.randperm(len(self.batches), generator=generator)
+        for position in order[start:].tolist():
+            yield self.batches[position]

@@ -1,0 +1,106 @@
+"""Checkpoints: one safetensors file that holds all that a resume needs.
+
+Tensors (weights, best weights, optimizer and random states) are the file's tensors, the rest
+(phase, place in the data, history, constructor arguments) is JSON in its header. One file is
+renamed into its place at once, so that a kill leaves the old checkpoint or the new one, never a
+mixture.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+from torch.optim import Optimizer
+
+from stackwise.errors import RunError
+from stackwise.files import plain, write_tensors
+
+FORMAT = 1
+
+
+def prefixed(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors under names that begin with `prefix`."""
+    return {f"{prefix}/{name}": tensor for name, tensor in tensors.items()}
+
+
+def under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The inverse of `prefixed`: those tensors, under their own names."""
+    head = f"{prefix}/"
+    return {name[len(head) :]: t for name, t in tensors.items() if name.startswith(head)}
+
+
+def optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
+    """The state of an optimizer as named tensors: `<parameter>/<name>`."""
+    state = optimizer.state_dict()["state"]
+    return {
+        f"{index}/{name}": value if isinstance(value, Tensor) else torch.tensor(value)
+        for index, values in state.items()
+        for name, value in values.items()
+    }
+
+
+def load_optimizer(
+    optimizer: Optimizer, groups: list[dict[str, Any]], tensors: dict[str, Tensor]
+) -> None:
+    """Put a state from `optimizer_tensors`, and the groups' settings, into a new optimizer."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, tensor in tensors.items():
+        index, _, name = key.partition("/")
+        state.setdefault(int(index), {})[name] = tensor
+    fresh = optimizer.state_dict()
+    merged = [own | kept for own, kept in zip(fresh["param_groups"], groups, strict=True)]
+    optimizer.load_state_dict({"state": state, "param_groups": merged})
+
+
+def group_settings(optimizer: Optimizer) -> list[dict[str, Any]]:
+    """The settings of an optimizer's groups that JSON can hold."""
+    kept = (bool, int, float, str, type(None))
+    return [
+        {name: value for name, value in group.items() if isinstance(value, kept)}
+        for group in optimizer.state_dict()["param_groups"]
+    ]
+
+
+def random_states() -> dict[str, Tensor]:
+    """The states of torch's generators."""
+    states = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        states["cuda"] = torch.cuda.get_rng_state()
+    return states
+
+
+def set_random_states(states: dict[str, Tensor]) -> None:
+    """The inverse of `random_states`."""
+    torch.set_rng_state(states["cpu"])
+    if "cuda" in states and torch.cuda.is_available():
+        torch.cuda.set_rng_state(states["cuda"])
+
+
+def write(path: Path, tensors: dict[str, Tensor], place: dict[str, Any]) -> None:
+    """Write a checkpoint, whole or not at all."""
+    text = json.dumps(plain({"format": FORMAT} | place))
+    write_tensors(path, tensors, metadata={"place": text})
+
+
+def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    """Read a checkpoint; None where there is none.
+
+    Raises:
+        RunError: the file is cut off, foreign or of a newer format.
+    """
+    if not path.exists():
+        return None
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            place = json.loads((file.metadata() or {})["place"])
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        raise RunError(
+            f"the checkpoint {path} is damaged ({error}); remove it to start this run again"
+        ) from error
+    if place["format"] > FORMAT:
+        raise RunError(f"the checkpoint {path} was written by a newer stackwise")
+    return tensors, place

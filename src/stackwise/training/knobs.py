@@ -1,0 +1,40 @@
+"""The training knobs that every learner shares: the catalog joins them to each signature."""
+
+from typing import Annotated, Literal
+
+from stackwise.knobs import Knob
+
+
+def training_knobs(
+    *,
+    lr: Annotated[
+        float, Knob("learning rate of AdamW", gt=0, log=True, search=(1e-4, 5e-3))
+    ] = 1e-3,
+    weight_decay: Annotated[
+        float, Knob("decoupled weight decay", ge=0, log=True, search=(1e-4, 1e-1))
+    ] = 0.0,
+    batch_size: Annotated[
+        int | Literal["auto"], Knob("rows a step; auto grows with the data", ge=1)
+    ] = "auto",
+    max_epochs: Annotated[int, Knob("most passes over the training rows", ge=1)] = 100,
+    patience: Annotated[
+        int | None, Knob("epochs without a better validation score before stopping", ge=1)
+    ] = 16,
+    grad_clip: Annotated[float | None, Knob("largest norm of the gradient", gt=0)] = 1.0,
+    schedule: Annotated[
+        Literal["constant", "cosine"], Knob("how the learning rate falls")
+    ] = "constant",
+    warmup: Annotated[
+        float, Knob("share of the steps over which the learning rate rises", ge=0, lt=1)
+    ] = 0.0,
+    precision: Annotated[
+        Literal["auto", "float32", "bfloat16"],
+        Knob("type of the matrix products; auto is bfloat16 on CUDA, else float32"),
+    ] = "auto",
+    device: Annotated[str, Knob("auto, cpu, cuda or mps")] = "auto",
+    threads: Annotated[int | None, Knob("threads of the CPU", ge=1)] = None,
+    time_limit: Annotated[float | None, Knob("seconds of training", gt=0)] = None,
+    random_state: Annotated[int | None, Knob("the seed", ge=0)] = 0,
+    verbose: Annotated[bool, Knob("print a line an epoch")] = False,
+) -> None:
+    """Only the signature counts; see `stackwise.catalog.learner`."""

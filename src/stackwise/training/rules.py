@@ -1,0 +1,159 @@
+"""Rules: how a step learns, and what *better* means.
+
+A rule owns the optimizers and makes its own backward calls; the loop owns everything around
+them: devices, precision, validation, early stopping, checkpoints, resume.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.optim import AdamW, Optimizer
+
+if TYPE_CHECKING:
+    from stackwise.training.loop import Loop
+
+
+class Rule(Protocol):
+    """What the loop asks of a rule.
+
+    Attributes:
+        monitor: the name, in what `validate` returns, of the score that early stopping watches;
+            None for none.
+        mode: whether a smaller or a larger score is better.
+    """
+
+    monitor: str | None
+    mode: Literal["min", "max"]
+
+    def optimizers(self, model: nn.Module) -> list[Optimizer]:
+        """Make the optimizers of `model`; called once a phase."""
+        ...
+
+    def step(self, loop: "Loop", model: nn.Module, batch: Any) -> dict[str, Tensor]:
+        """Learn from one batch and return scalars, `loss` among them, still on their device."""
+        ...
+
+    def validate(self, model: nn.Module) -> Mapping[str, float]:
+        """Score `model` on validation data, or return {}."""
+        ...
+
+    def state(self) -> dict[str, Tensor]:
+        """What the rule itself must find again after a resume."""
+        ...
+
+    def load_state(self, model: nn.Module, state: dict[str, Tensor]) -> None:
+        """The inverse of `state`."""
+        ...
+
+
+def decays(name: str, parameter: nn.Parameter) -> bool:
+    """Whether weight decay acts on a parameter: on matrices, not on biases, norms and scales."""
+    return parameter.ndim > 1 and not name.endswith("bias")
+
+
+def learning_rate_factor(
+    step: int, total: int, *, schedule: Literal["constant", "cosine"], warmup: float
+) -> float:
+    """The share of the learning rate at `step` of `total`: linear warm-up, then the schedule."""
+    rising = round(warmup * total)
+    if step < rising:
+        return (step + 1) / rising
+    if schedule == "constant":
+        return 1.0
+    progress = (step - rising) / max(total - rising, 1)
+    return 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
+
+
+class Backprop:
+    """Ordinary training: AdamW on the gradient of a loss.
+
+    Args:
+        loss: (model, batch) -> scalar tensor.
+        validate: model -> scores; its `monitor` decides early stopping.
+        decay: (name, parameter) -> bool, which parameters decay.
+        grad_clip: largest norm of the whole gradient.
+        accumulate: batches a step of the optimizer; their mean gradient is used.
+    """
+
+    def __init__(
+        self,
+        loss: Callable[[nn.Module, Any], Tensor],
+        *,
+        lr: float = 1e-3,
+        weight_decay: float = 0.0,
+        grad_clip: float | None = 1.0,
+        validate: Callable[[nn.Module], Mapping[str, float]] | None = None,
+        monitor: str | None = "loss",
+        mode: Literal["min", "max"] = "min",
+        decay: Callable[[str, nn.Parameter], bool] = decays,
+        schedule: Literal["constant", "cosine"] = "constant",
+        warmup: float = 0.0,
+        accumulate: int = 1,
+    ) -> None:
+        self.loss, self.lr, self.weight_decay, self.grad_clip = loss, lr, weight_decay, grad_clip
+        self.validation, self.decay = validate, decay
+        self.monitor = monitor if validate is not None else None
+        self.mode: Literal["min", "max"] = mode
+        self.schedule, self.warmup, self.accumulate = schedule, warmup, accumulate
+        self.parameters: list[nn.Parameter] = []
+
+    def optimizers(self, model: nn.Module) -> list[Optimizer]:
+        """One AdamW with a group that decays and one that does not."""
+        named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+        self.parameters = [parameter for _, parameter in named]
+        decaying = [p for name, p in named if self.decay(name, p)]
+        others = [p for name, p in named if not self.decay(name, p)]
+        groups = [
+            {"params": decaying, "weight_decay": self.weight_decay},
+            {"params": others, "weight_decay": 0.0},
+        ]
+        # the fused step is one kernel over all tensors and the fastest on CPU and CUDA
+        return [AdamW([g for g in groups if g["params"]], lr=self.lr, fused=True)]
+
+    def step(self, loop: "Loop", model: nn.Module, batch: Any) -> dict[str, Tensor]:
+        """Forward, backward, and at the end of an accumulation one step of the optimizer."""
+        optimizer = loop.optimizers[0]
+        place = loop.place % self.accumulate
+        first = loop.place - place
+        loss = self.loss(model, batch)
+        if self.accumulate == 1:
+            loop.backward(loss)
+        else:
+            loop.backward(loss / min(self.accumulate, loop.epoch_steps - first))
+        if place + 1 == self.accumulate or loop.place + 1 == loop.epoch_steps:
+            self.update(loop, optimizer)
+        return {"loss": loss}
+
+    def update(self, loop: "Loop", optimizer: Optimizer) -> None:
+        """Clip, set the learning rate, step, and clear the gradient."""
+        if self.grad_clip is not None:
+            nn.utils.clip_grad_norm_(self.parameters, self.grad_clip, foreach=True)
+        if self.schedule != "constant" or self.warmup:
+            factor = learning_rate_factor(
+                loop.step, loop.total_steps, schedule=self.schedule, warmup=self.warmup
+            )
+            for group in optimizer.param_groups:
+                group["lr"] = self.lr * factor
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    @torch.no_grad()
+    def validate(self, model: nn.Module) -> Mapping[str, float]:
+        """The scores on validation data, in eval mode."""
+        if self.validation is None:
+            return {}
+        model.eval()
+        try:
+            return self.validation(model)
+        finally:
+            model.train()
+
+    def state(self) -> dict[str, Tensor]:
+        """Nothing: weights and optimizers are the loop's to keep."""
+        return {}
+
+    def load_state(self, model: nn.Module, state: dict[str, Tensor]) -> None:
+        """Nothing to find again."""

@@ -1,0 +1,101 @@
+"""A session tells the loop where to keep checkpoints and whom to tell of progress.
+
+A run opens one around `fit`, so that estimators keep scikit-learn's plain signatures. Outside a
+session nothing is written.
+"""
+
+import contextlib
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from stackwise.files import write_text
+
+
+@dataclass
+class Session:
+    """Where training writes and whom it tells.
+
+    Attributes:
+        folder: the run's folder: `metrics.jsonl` and `checkpoint/<n>/` go there. None: nowhere.
+        resume: go on from the checkpoints that are there.
+        on_event: called with a dict an epoch, and between epochs about twice a second.
+        time_limit: seconds, from the session's start, after which training ends.
+    """
+
+    folder: Path | None = None
+    resume: bool = False
+    on_event: Callable[[dict[str, Any]], None] | None = None
+    time_limit: float | None = None
+    started: float = field(default_factory=time.monotonic)
+    fits: int = 0
+
+    def next_fit(self) -> int:
+        """The number of the next `train` call in this session; they always come in one order."""
+        self.fits += 1
+        return self.fits - 1
+
+    def checkpoint(self, fit: int) -> Path | None:
+        """The checkpoint file of fit number `fit`."""
+        return None if self.folder is None else self.folder / "checkpoint" / f"{fit}.safetensors"
+
+    @property
+    def metrics(self) -> Path | None:
+        """The file with a line an epoch."""
+        return None if self.folder is None else self.folder / "metrics.jsonl"
+
+    def log(self, line: dict[str, Any]) -> None:
+        """Append one epoch's line to metrics.jsonl."""
+        if self.metrics is not None:
+            self.metrics.parent.mkdir(parents=True, exist_ok=True)
+            with open(self.metrics, "a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+
+    def rewind(self, fit: int, history: list[dict[str, Any]]) -> None:
+        """Make metrics.jsonl hold earlier fits' lines and `history`: what a checkpoint knows."""
+        if self.metrics is None or not self.metrics.exists():
+            return
+        kept = []
+        for text in self.metrics.read_text(encoding="utf-8").splitlines():
+            with contextlib.suppress(json.JSONDecodeError):
+                line = json.loads(text)
+                if line.get("fit", 0) < fit:
+                    kept.append(line)
+        write_text(self.metrics, "".join(json.dumps(line) + "\n" for line in kept + history))
+
+    def seconds_left(self) -> float | None:
+        """Seconds until the time limit, or None without one."""
+        if self.time_limit is None:
+            return None
+        return self.started + self.time_limit - time.monotonic()
+
+
+_current: ContextVar[Session | None] = ContextVar("stackwise_session", default=None)
+
+
+def current_session() -> Session:
+    """The session that is open, or one that writes nothing."""
+    return _current.get() or Session()
+
+
+@contextlib.contextmanager
+def session(
+    *,
+    folder: Path | str | None = None,
+    resume: bool = False,
+    on_event: Callable[[dict[str, Any]], None] | None = None,
+    time_limit: float | None = None,
+) -> Iterator[Session]:
+    """Open a session for the `train` calls inside the `with` block."""
+    opened = Session(None if folder is None else Path(folder), resume, on_event, time_limit)
+    if opened.metrics is not None and not resume:
+        opened.metrics.unlink(missing_ok=True)
+    token = _current.set(opened)
+    try:
+        yield opened
+    finally:
+        _current.reset(token)
