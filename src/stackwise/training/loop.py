@@ -308,7 +308,9 @@ class Loop:
         raise Interrupted(f"Interrupted in epoch {self.epoch + 1}; the checkpoint is written")
 
     def _out_of_time(self) -> bool:
-        limits = [left for left in (self.session.seconds_left(), self._own_left()) if left is not None]
+        limits = [
+            left for left in (self.session.seconds_left(), self._own_left()) if left is not None
+        ]
         return bool(limits) and min(limits) <= 0
 
     def _own_left(self) -> float | None:

