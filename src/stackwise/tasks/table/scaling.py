@@ -8,7 +8,7 @@ so that small units are lost neither to the noise nor to the absolute tolerance 
 """
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -86,7 +86,7 @@ class NumberScaler:
     def _quantiles(self) -> QuantileTransformer:
         if self._transformer is None:
             quantiles = self.tensors["quantiles"].numpy()
-            made = QuantileTransformer(
+            made: Any = QuantileTransformer(
                 n_quantiles=len(quantiles), output_distribution="normal", subsample=None
             )
             made.quantiles_ = quantiles

@@ -152,7 +152,7 @@ def _from_datasets(source: str, *, hub: bool) -> pd.DataFrame:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise DataError(f"the data set {source} cannot be loaded: {first}") from error
     if isinstance(loaded, datasets.Dataset):
-        return loaded.to_pandas()
+        return pd.DataFrame(loaded.to_pandas())
     return _joined({str(name): part.to_pandas() for name, part in loaded.items()})
 
 
