@@ -23,7 +23,10 @@ import numpy as np
 import threadpoolctl
 from scipy.sparse import csr_array
 from scipy.special import softmax
-from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+from sklearn.ensemble import (
+    HistGradientBoostingClassifier,
+    HistGradientBoostingRegressor,
+)
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.utils.validation import check_is_fitted
@@ -81,7 +84,9 @@ class SkopsLearner(TableEstimator):
 
         path = folder / "model.skops"
         if not path.is_file():
-            raise RunError(f"{path} does not exist; the folder is not a finished stackwise run")
+            raise RunError(
+                f"{path} does not exist; the folder is not a finished stackwise run"
+            )
         try:
             self.estimator_ = io.load(path, trusted=TRUSTED)
         except Exception as error:
@@ -95,9 +100,12 @@ def boosting_knobs(
     lr: Annotated[
         float, Knob("shrinkage of each tree", gt=0, le=1, log=True, search=(0.01, 0.3))
     ] = 0.1,
-    max_epochs: Annotated[int, Knob("trees at most (per class)", ge=1, le=100_000)] = 500,
+    max_epochs: Annotated[
+        int, Knob("trees at most (per class)", ge=1, le=100_000)
+    ] = 500,
     patience: Annotated[
-        int | None, Knob("trees without a better validation score before stopping", ge=1)
+        int | None,
+        Knob("trees without a better validation score before stopping", ge=1),
     ] = 20,
     max_leaf_nodes: Annotated[
         int, Knob("leaves of a tree at most", ge=2, log=True, search=(8, 256))
@@ -105,7 +113,9 @@ def boosting_knobs(
     min_samples_leaf: Annotated[
         int, Knob("rows of a leaf at least", ge=1, log=True, search=(1, 100))
     ] = 20,
-    l2: Annotated[float, Knob("penalty of the leaves' values", ge=0, search=(0.0, 10.0))] = 0.0,
+    l2: Annotated[
+        float, Knob("penalty of the leaves' values", ge=0, search=(0.0, 10.0))
+    ] = 0.0,
     validation: Annotated[
         float, Knob("part of the rows that decides when to stop; 0 = none", ge=0, lt=1)
     ] = 0.2,
@@ -128,7 +138,11 @@ class BoostingLearner(SkopsLearner):
             for place, codes in enumerate(self.contract_.cardinalities)
             if codes <= MOST_CODES
         ]
-        build = HistGradientBoostingClassifier if self._by_class else HistGradientBoostingRegressor
+        build = (
+            HistGradientBoostingClassifier
+            if self._by_class
+            else HistGradientBoostingRegressor
+        )
         made = build(
             learning_rate=self.lr, max_iter=self.max_epochs, max_leaf_nodes=self.max_leaf_nodes,
             min_samples_leaf=self.min_samples_leaf, l2_regularization=self.l2,
@@ -161,7 +175,13 @@ _BOOSTING = {
     "presets": {
         "quick": {"max_epochs": 200, "patience": 10},
         "standard": {},
-        "best": {"lr": 0.03, "max_epochs": 3000, "patience": 60, "max_leaf_nodes": 63, "l2": 1.0},
+        "best": {
+            "lr": 0.03,
+            "max_epochs": 3000,
+            "patience": 60,
+            "max_leaf_nodes": 63,
+            "l2": 1.0,
+        },
     },
 }
 
@@ -179,7 +199,9 @@ class GradientBoostingRegressor(NumberTarget, BoostingLearner):
         """(n,) float64 predictions."""
         check_is_fitted(self, "estimator_")
         with _threads(self.threads):
-            return np.asarray(self.estimator_.predict(_matrix(self.transform_columns(X))))
+            return np.asarray(
+                self.estimator_.predict(_matrix(self.transform_columns(X)))
+            )
 
 
 @baseline("gradient-boosting", problem="classification", **_BOOSTING)
@@ -195,20 +217,24 @@ class GradientBoostingClassifier(ClassTarget, BoostingLearner):
         """(n, C) probabilities, in the order of `classes_`."""
         check_is_fitted(self, "estimator_")
         with _threads(self.threads):
-            return np.asarray(self.estimator_.predict_proba(_matrix(self.transform_columns(X))))
-
-    def predict(self, X: Any) -> np.ndarray:
-        """(n,) the most probable class of each row."""
-        return np.asarray(self.classes_[self.predict_proba(X).argmax(1)])
+            return np.asarray(
+                self.estimator_.predict_proba(_matrix(self.transform_columns(X)))
+            )
 
 
 def linear_knobs(
     *,
     penalty: Annotated[
         float | None,
-        Knob("strength of the squared penalty; none = chosen by cross-validation", gt=0, log=True),
+        Knob(
+            "strength of the squared penalty; none = chosen by cross-validation",
+            gt=0,
+            log=True,
+        ),
     ] = None,
-    folds: Annotated[int, Knob("random thirds that choose the penalty", ge=1, le=20)] = 3,
+    folds: Annotated[
+        int, Knob("random thirds that choose the penalty", ge=1, le=20)
+    ] = 3,
     preprocess: Annotated[
         Literal["quantile", "standard"] | None, Knob("how numbers are scaled")
     ] = "standard",
@@ -223,7 +249,9 @@ class LinearLearner(SkopsLearner):
     """A linear model with a squared penalty. Fitted: `penalty_`, the strength that was chosen."""
 
     def _fit_parts(self, train_part: Part, held: Part | None) -> None:
-        features = _one_hot_rows(self.contract_, self.contract_.transform(train_part.frame))
+        features = _one_hot_rows(
+            self.contract_, self.contract_.transform(train_part.frame)
+        )
         with _threads(self.threads), warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
             self.penalty_ = self.penalty or self._choose(features, train_part)
@@ -234,16 +262,24 @@ class LinearLearner(SkopsLearner):
         if self._by_class:
             made = LogisticRegression(C=1 / strength, max_iter=self.max_epochs)
         else:
-            made = Ridge(alpha=strength, solver="sparse_cg", tol=1e-6, max_iter=self.max_epochs)
+            made = Ridge(
+                alpha=strength, solver="sparse_cg", tol=1e-6, max_iter=self.max_epochs
+            )
         return made.fit(features, part.target, sample_weight=part.weight)
 
     def _choose(self, features: csr_array, part: Part) -> float:
         """The penalty with the lowest loss on random thirds of (some of) the rows."""
-        rows = np.random.default_rng(self.seed_).permutation(len(part.target))[:CHOOSING_ROWS]
+        rows = np.random.default_rng(self.seed_).permutation(len(part.target))[
+            :CHOOSING_ROWS
+        ]
         loss = np.zeros(len(PENALTIES))
         for fold in range(self.folds):
-            held = validation_rows(part.target[rows], 1 / 3, self._by_class, self.seed_ + fold)
-            if not held.any() or (self._by_class and len(np.unique(part.target[rows[~held]])) < 2):
+            held = validation_rows(
+                part.target[rows], 1 / 3, self._by_class, self.seed_ + fold
+            )
+            if not held.any() or (
+                self._by_class and len(np.unique(part.target[rows[~held]])) < 2
+            ):
                 return 1.0
             known, judged = rows[~held], rows[held]
             for place, strength in enumerate(PENALTIES):
@@ -254,11 +290,13 @@ class LinearLearner(SkopsLearner):
     def _loss(self, made: Any, features: csr_array, part: Part) -> float:
         scores = _scores(made, features)
         if not self._by_class:
-            return validation_scores(scores, part.target, part.weight, classes=False)["rmse"]
+            return validation_scores(scores, part.target, part.weight, classes=False)[
+                "rmse"
+            ]
         present = np.searchsorted(made.classes_, part.target)
-        return validation_scores(softmax(scores, axis=1), present, part.weight, classes=True)[
-            "log_loss"
-        ]
+        return validation_scores(
+            softmax(scores, axis=1), present, part.weight, classes=True
+        )["log_loss"]
 
 
 def _one_hot_rows(contract: FeatureContract, arrays: TableArrays) -> csr_array:
@@ -326,10 +364,6 @@ class LinearClassifier(ClassTarget, LinearLearner):
         check_is_fitted(self, "estimator_")
         features = _one_hot_rows(self.contract_, self.transform_columns(X))
         return np.asarray(softmax(_scores(self.estimator_, features), axis=1))
-
-    def predict(self, X: Any) -> np.ndarray:
-        """(n,) the most probable class of each row."""
-        return np.asarray(self.classes_[self.predict_proba(X).argmax(1)])
 
 
 @contextlib.contextmanager

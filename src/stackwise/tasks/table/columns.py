@@ -182,7 +182,7 @@ def _row_number(name: str, known: np.ndarray) -> str | None:
     """Why whole numbers, none missing, only name the row; None where they do not."""
     if len(known) < 5 or not np.equal(np.floor(known), known).all():
         return None
-    rising = bool((np.diff(known) > 0).all())
+    rising = bool((known[1:] > known[:-1]).all())
     if not rising and len(np.unique(known)) < len(known):
         return None
     if _names_rows(name):
@@ -210,7 +210,8 @@ def _textual(name: str, series: pd.Series, wanted: Kind | None, identifiers: boo
     truths = values.truths([s for s, count in zip(spellings, counts, strict=True) if count])
     if wanted is None and set(truths.tolist()) == {0, 1}:
         return Column(name, "boolean", detail)
-    if wanted in (None, "number", "date") and not pd.api.types.is_bool_dtype(series.dtype):
+    declared = isinstance(series.dtype, pd.CategoricalDtype) and wanted is None
+    if wanted in (None, "number", "date") and not declared:
         read = _numbers_or_dates(name, codes, spellings, wanted, identifiers)
         if read is not None:
             return read
@@ -249,7 +250,7 @@ def _numbers_or_dates(
         found = spread(style[1])
         unreadable = int((np.isnan(found) & rows).sum())
         if unreadable <= share:
-            plain = _numeric(name, pd.Series(found), wanted or "number", identifiers)
+            plain = _numeric(name, pd.Series(found), wanted, identifiers)
             if plain.kind != "number":
                 return plain
             extra = {"values": "text", "decimal": style[0], "marks": values.marks(told)}

@@ -18,12 +18,21 @@ import pandas as pd
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.utils import compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_array, check_is_fitted, column_or_1d, validate_data
+from sklearn.utils.validation import (
+    check_array,
+    check_is_fitted,
+    column_or_1d,
+    validate_data,
+)
 
 from stackwise.catalog import Knob, check_knobs
 from stackwise.errors import DataError, RunError
 from stackwise.files import read_json, read_tensors, write_json, write_tensors
-from stackwise.tasks.table.contract import FeatureContract, TableArrays, UnseenCategories
+from stackwise.tasks.table.contract import (
+    FeatureContract,
+    TableArrays,
+    UnseenCategories,
+)
 from stackwise.tasks.table.source import as_frame
 
 FORMAT = 1
@@ -110,7 +119,13 @@ class TableEstimator(BaseEstimator):
             )
         labels = self._read_target(y)
         if len(labels) != len(frame):
-            raise DataError(f"X has {len(frame)} rows and y has {len(labels)}; they must agree")
+            raise DataError(
+                f"X has {len(frame)} rows and y has {len(labels)}; they must agree"
+            )
+        if len(labels) < 2:
+            raise DataError(
+                f"{len(labels)} sample is too few to learn from; give at least 2 rows"
+            )
         weight = _read_weight(sample_weight, len(labels))
         self.notes_: list[str] = []
         self._learn_target(labels[weight > 0])
@@ -147,7 +162,9 @@ class TableEstimator(BaseEstimator):
         record = {
             "format": FORMAT,
             "class": type(self).__name__,
-            "knobs": {name: _knob_json(v) for name, v in self.get_params(deep=False).items()},
+            "knobs": {
+                name: _knob_json(v) for name, v in self.get_params(deep=False).items()
+            },
             "features_in": self.n_features_in_,
             "names_in": list(getattr(self, "feature_names_in_", [])) or None,
             "seed": self.seed_,
@@ -168,13 +185,17 @@ class TableEstimator(BaseEstimator):
         record = read_json(folder / "model.json")
         if not isinstance(record, dict) or record.get("class") != cls.__name__:
             found = record.get("class") if isinstance(record, dict) else None
-            raise RunError(f"{folder} holds a {found}, not a {cls.__name__}; try stackwise.load")
+            raise RunError(
+                f"{folder} holds a {found}, not a {cls.__name__}; try stackwise.load"
+            )
         if record["format"] > FORMAT:
             raise RunError(
                 f"{folder} was written by a newer stackwise (format {record['format']}, this one "
                 f"reads up to {FORMAT})"
             )
-        made = cls(**{name: _knob_back(value) for name, value in record["knobs"].items()})
+        made = cls(
+            **{name: _knob_back(value) for name, value in record["knobs"].items()}
+        )
         made.n_features_in_ = record["features_in"]
         if record["names_in"] is not None:
             made.feature_names_in_ = np.array(record["names_in"], dtype=object)
@@ -200,11 +221,15 @@ class TableEstimator(BaseEstimator):
         if hasattr(X, "columns") and not hasattr(X, "tocsr"):
             frame = as_frame(X)
             if not len(frame):
-                raise DataError("the table has no rows (0 sample(s)); at least 1 is needed")
+                raise DataError(
+                    "the table has no rows (0 sample(s)); at least 1 is needed"
+                )
             if fit:
                 self._remember_columns(frame)
             return frame
-        return np.asarray(validate_data(self, X, dtype=None, ensure_all_finite=False, reset=fit))
+        return np.asarray(
+            validate_data(self, X, dtype=None, ensure_all_finite=False, reset=fit)
+        )
 
     def _remember_columns(self, frame: pd.DataFrame) -> None:
         self.n_features_in_ = frame.shape[1]
@@ -213,7 +238,9 @@ class TableEstimator(BaseEstimator):
         elif hasattr(self, "feature_names_in_"):
             del self.feature_names_in_
 
-    def _split(self, known: Part, given: tuple[Any, Any] | None) -> tuple[Part, Part | None]:
+    def _split(
+        self, known: Part, given: tuple[Any, Any] | None
+    ) -> tuple[Part, Part | None]:
         """The rows to learn from and those that decide when to stop (None where there are none)."""
         if given is not None:
             held = self._known_rows(*given, "validation")
@@ -222,7 +249,9 @@ class TableEstimator(BaseEstimator):
         out = validation_rows(known.target, share, self._by_class, self.seed_)
         if not out.any():
             if share:
-                self.notes_.append("too few rows for a validation part: trained without stopping")
+                self.notes_.append(
+                    "too few rows for a validation part: trained without stopping"
+                )
             return known, None
         return known.take(np.flatnonzero(~out)), known.take(np.flatnonzero(out))
 
@@ -242,7 +271,9 @@ class TableEstimator(BaseEstimator):
         frame = self._read_table(X, fit=False)
         labels = self._read_target(y)
         if len(labels) != len(frame):
-            raise DataError(f"X has {len(frame)} rows and y has {len(labels)}; they must agree")
+            raise DataError(
+                f"X has {len(frame)} rows and y has {len(labels)}; they must agree"
+            )
         return frame, labels
 
     def _quietly(self, frame: pd.DataFrame | np.ndarray) -> TableArrays:
@@ -263,9 +294,10 @@ class NumberTarget(RegressorMixin):
     n_outputs_: ClassVar[int] = 1
 
     def _read_target(self, y: Any) -> np.ndarray:
-        flat = column_or_1d(_plain_target(y), warn=True)
         try:
-            read = check_array(flat, ensure_2d=False, dtype=np.float64, input_name="y")
+            read = check_array(
+                _flat_target(y), ensure_2d=False, dtype=np.float64, input_name="y"
+            )
         except (TypeError, ValueError) as error:
             raise DataError(f"the target must be finite numbers: {error}") from error
         return np.asarray(read)
@@ -306,8 +338,13 @@ class ClassTarget(ClassifierMixin):
         """Logits of the network: one a class, also for two."""
         return len(self.classes_)
 
+    def predict(self, X: Any) -> np.ndarray:
+        """(n,) the most probable class of each row."""
+        probabilities = self.predict_proba(X)
+        return np.asarray(self.classes_[probabilities.argmax(1)])
+
     def _read_target(self, y: Any) -> np.ndarray:
-        labels = column_or_1d(_plain_target(y), warn=True)
+        labels = _flat_target(y)
         if labels.dtype.kind == "f" and not np.isfinite(labels).all():
             raise DataError("Input y contains NaN or infinity; leave those rows out")
         if labels.dtype == object and pd.isna(labels).any():
@@ -343,7 +380,9 @@ class ClassTarget(ClassifierMixin):
     def _class_weights(self, labels: np.ndarray) -> np.ndarray:
         if self.class_weight is None:
             return np.ones(len(labels))
-        return np.asarray(compute_sample_weight(self.class_weight, labels), dtype=np.float64)
+        return np.asarray(
+            compute_sample_weight(self.class_weight, labels), dtype=np.float64
+        )
 
     def _target_json(self) -> dict[str, Any]:
         return {"dtype": self.classes_.dtype.str, "classes": self.classes_.tolist()}
@@ -361,7 +400,11 @@ def validation_rows(target: np.ndarray, share: float, by_class: bool, seed: int)
     """
     generator = np.random.default_rng(seed)
     held = np.zeros(len(target), dtype=bool)
-    groups = [np.flatnonzero(target == code) for code in np.unique(target)] if by_class else []
+    groups = (
+        [np.flatnonzero(target == code) for code in np.unique(target)]
+        if by_class
+        else []
+    )
     for rows in groups or [np.arange(len(target))]:
         held[generator.permutation(rows)[: int(share * len(rows) + 1e-9)]] = True
     return held
@@ -374,15 +417,16 @@ def _seed(random_state: int | None) -> int:
     return int(random_state)
 
 
-def _plain_target(y: Any) -> Any:
-    """A column of any frame library as an array; the texts and truth values of pandas as objects."""
+def _flat_target(y: Any) -> np.ndarray:
+    """A column of any frame library, a list or an array as an (n,) array."""
     if hasattr(y, "to_pandas"):
         y = y.to_pandas()
     if isinstance(y, pd.Series | pd.DataFrame):
         y = y.to_numpy()
-    if np.iscomplexobj(y):
+    flat = np.asarray(column_or_1d(y, warn=True))
+    if flat.dtype.kind == "c":
         raise DataError("Complex data not supported: y holds complex numbers")
-    return y
+    return flat
 
 
 def _read_weight(given: Any, rows: int) -> np.ndarray:
@@ -392,7 +436,9 @@ def _read_weight(given: Any, rows: int) -> np.ndarray:
         given = np.full(rows, float(given))
     weight = np.array(given, dtype=np.float64)
     if weight.shape != (rows,):
-        raise DataError(f"sample_weight has shape {weight.shape}; it must be one number a row")
+        raise DataError(
+            f"sample_weight has shape {weight.shape}; it must be one number a row"
+        )
     if not np.isfinite(weight).all() or (weight < 0).any():
         raise DataError("sample_weight must be finite and not negative")
     if not weight.any():

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from pandas.core.util.hashing import hash_pandas_object
 
 from stackwise.files import plain
 
@@ -26,8 +27,8 @@ def fingerprint(
         for name in X.columns:
             digest.update(f"\0{name}\0{X[name].dtype}".encode())
             try:
-                hashed = pd.util.hash_pandas_object(X[name], index=False)
+                hashed = hash_pandas_object(X[name], index=False)
             except TypeError:  # lists and dictionaries
-                hashed = pd.util.hash_pandas_object(X[name].map(repr), index=False)
+                hashed = hash_pandas_object(X[name].map(repr), index=False)
             digest.update(hashed.to_numpy().tobytes())
     return digest.hexdigest()[:16]

@@ -15,9 +15,10 @@ Regression targets are standardised with mean and standard deviation of the trai
 classifiers use cross-entropy, with two logits also for two classes.
 """
 
+import contextlib
 import copy
 import importlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self
@@ -47,7 +48,8 @@ from stackwise.tasks.table.outputs import (
 )
 from stackwise.training.batches import ArrayBatches
 from stackwise.training.loop import train
-from stackwise.training.rules import Backprop
+from stackwise.training.rules import Backprop, decays
+from stackwise.training.session import current_session, session
 from stackwise.training.trainable import Trainable
 
 
@@ -89,7 +91,7 @@ class TableLearner(TableEstimator):
 
     def decays(self, name: str, parameter: nn.Parameter) -> bool:
         """Whether weight decay pulls at this parameter: not at biases and scales."""
-        return parameter.ndim >= 2 and not name.endswith("bias")
+        return decays(name, parameter)
 
     def predict_members(self, X: Any) -> np.ndarray:
         """The predictions of each member.
@@ -98,7 +100,9 @@ class TableLearner(TableEstimator):
             (n, k, C): probabilities, or for regression (n, k, 1) values; k = 1 for one network.
         """
         found = self._outputs(X, partial(member_values, classes=self._by_class))
-        return found if self._by_class else found * self.target_scale_ + self.target_mean_
+        return (
+            found if self._by_class else found * self.target_scale_ + self.target_mean_
+        )
 
     def trainable(
         self, data: Any, *, batch_size: int | None = None, seed: int | None = None
@@ -115,11 +119,13 @@ class TableLearner(TableEstimator):
         train_part, held = self._parts_of(data)
         tensors = self._tensors(self._quietly(train_part.frame), train_part)
         size = batch_size or self._batch_size(len(train_part.target))
-        batches = self.build_batches(tensors, size, self.seed_ if seed is None else seed)
+        batches = self.build_batches(
+            tensors, size, self.seed_ if seed is None else seed
+        )
         validate, monitor = self._validation(held)
         return Trainable(
             model=copy.deepcopy(self.network_), batches=batches, loss=batch_loss,
-            validate=validate, monitor=monitor, mode="min",
+            validate=validate, monitor=monitor, mode="min", finish=self.with_network,
         )  # fmt: skip
 
     def with_network(self, network: nn.Module) -> Self:
@@ -144,11 +150,12 @@ class TableLearner(TableEstimator):
             validate=validate, monitor=monitor, mode="min", decay=self.decays,
             schedule=self.schedule, warmup=self.warmup,
         )  # fmt: skip
-        trained = train(
-            network, rule, batches, max_epochs=self.max_epochs,
-            patience=self.patience if held is not None else None, seed=seed,
-            precision=self.precision, device=self.device, time_limit=self.time_limit,
-        )  # fmt: skip
+        with _threads(self.threads), _told(self.verbose):
+            trained = train(
+                network, rule, batches, max_epochs=self.max_epochs,
+                patience=self.patience if held is not None else None, seed=seed,
+                precision=self.precision, device=self.device, time_limit=self.time_limit,
+            )  # fmt: skip
         self.network_ = trained.model.eval()
         self.history_ = trained.history
         self.best_epoch_ = trained.best_epoch
@@ -174,10 +181,10 @@ class TableLearner(TableEstimator):
             "weight": torch.as_tensor(part.weight / part.weight.mean()).float(),
         }
 
-    def _validation(self, held: Part | None) -> tuple[Any, str]:
+    def _validation(self, held: Part | None) -> tuple[Any, str | None]:
         """The function that judges a network on the held-out rows, and the score to watch."""
         if held is None:
-            return None, "loss"
+            return None, None
         arrays = self._quietly(held.frame)
         reduce = partial(mean_values, classes=self._by_class)
         judge = partial(
@@ -194,7 +201,9 @@ class TableLearner(TableEstimator):
     def _parts_of(self, data: Any) -> tuple[Part, Part | None]:
         if hasattr(data, "part"):
             held = self._known_rows(*data.part("validation"), "validation")
-            return self.trained_part(*data.part("train")), held if len(held.target) else None
+            return self.trained_part(*data.part("train")), held if len(
+                held.target
+            ) else None
         if not isinstance(data, tuple) or len(data) != 2:
             raise DataError(
                 f"a {type(self).__name__} trains on (X, y) or on a loaded table, not on a "
@@ -205,7 +214,9 @@ class TableLearner(TableEstimator):
     def _outputs(self, X: Any, reduce: Any) -> np.ndarray:
         check_is_fitted(self, "network_")
         arrays = self.transform_columns(X)
-        return through_network(self.network_, arrays.numeric, arrays.categorical, reduce)
+        return through_network(
+            self.network_, arrays.numeric, arrays.categorical, reduce
+        )
 
     def _mean(self, X: Any) -> np.ndarray:
         """(n, C) mean probabilities, or (n, 1) standardised values."""
@@ -229,7 +240,9 @@ class TableLearner(TableEstimator):
         try:
             network.load_state_dict(read_tensors(folder / "model.safetensors"))
         except RuntimeError as error:
-            raise RunError(f"{folder} holds weights of another network ({error})") from error
+            raise RunError(
+                f"{folder} holds weights of another network ({error})"
+            ) from error
         self.network_ = network.eval()
         self.history_ = record["history"]
         self.best_epoch_ = record["best_epoch"]
@@ -252,13 +265,38 @@ class TableClassifier(ClassTarget, TableLearner):
         """(n, C) float64 probabilities, in the order of `classes_`."""
         return self._mean(X)
 
-    def predict(self, X: Any) -> np.ndarray:
-        """(n,) the most probable class of each row."""
-        return np.asarray(self.classes_[self.predict_proba(X).argmax(1)])
-
 
 AUTO_BATCH_SIZES = ((128, 6_000), (256, 30_000), (512, 110_000))
 """Batch size for at most this many training rows, as in the experiments of arXiv 2410.24210."""
+
+
+@contextlib.contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    """Compute with this many threads; None leaves the number as it is."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextlib.contextmanager
+def _told(verbose: bool) -> Iterator[None]:
+    """Print a line an epoch, unless a run tells of its progress already."""
+    if not verbose or current_session().on_event or current_session().folder:
+        yield
+        return
+    with session(on_event=_print_epoch):
+        yield
+
+
+def _print_epoch(event: dict[str, Any]) -> None:
+    if event.get("metrics"):
+        scores = "  ".join(
+            f"{name} {value:.5g}" for name, value in event["metrics"].items()
+        )
+        print(f"epoch {event['epoch']}/{event['max_epochs']}  {scores}", flush=True)
 
 
 def _network_class(learner: type, path: str) -> type[nn.Module]:

@@ -71,7 +71,13 @@ _MLP = {
     "presets": {
         "quick": {"max_epochs": 40, "patience": 8},
         "standard": {},
-        "best": {"width": 512, "n_blocks": 4, "max_epochs": 300, "patience": 32, "lr": 3e-4},
+        "best": {
+            "width": 512,
+            "n_blocks": 4,
+            "max_epochs": 300,
+            "patience": 32,
+            "lr": 3e-4,
+        },
     },
 }
 
@@ -86,9 +92,12 @@ class MLPRegressor(TableRegressor):
         width: Annotated[
             int, Knob("units of a layer", ge=1, le=16384, log=True, search=(64, 1024))
         ] = 256,
-        n_blocks: Annotated[int, Knob("layers before the head", ge=1, le=64, search=(1, 6))] = 3,
+        n_blocks: Annotated[
+            int, Knob("layers before the head", ge=1, le=64, search=(1, 6))
+        ] = 3,
         dropout: Annotated[
-            float, Knob("probability that a unit is dropped", ge=0, lt=1, search=(0.0, 0.5))
+            float,
+            Knob("probability that a unit is dropped", ge=0, lt=1, search=(0.0, 0.5)),
         ] = 0.1,
     ) -> None:
         """A plain MLP for a number."""
@@ -108,9 +117,12 @@ class MLPClassifier(TableClassifier):
         width: Annotated[
             int, Knob("units of a layer", ge=1, le=16384, log=True, search=(64, 1024))
         ] = 256,
-        n_blocks: Annotated[int, Knob("layers before the head", ge=1, le=64, search=(1, 6))] = 3,
+        n_blocks: Annotated[
+            int, Knob("layers before the head", ge=1, le=64, search=(1, 6))
+        ] = 3,
         dropout: Annotated[
-            float, Knob("probability that a unit is dropped", ge=0, lt=1, search=(0.0, 0.5))
+            float,
+            Knob("probability that a unit is dropped", ge=0, lt=1, search=(0.0, 0.5)),
         ] = 0.1,
     ) -> None:
         """A plain MLP for a class."""

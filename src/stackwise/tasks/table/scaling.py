@@ -2,12 +2,13 @@
 
 Quantile scaling follows TabM (arXiv 2410.24210): scikit-learn's `QuantileTransformer` to a normal,
 fitted on the training values plus a little noise that parts equal values, with
-max(min(n / 30, 1000), 10) quantiles and every row. It differs from the paper where a column's own
-spread is below 1: there the noise is 1e-5 of that spread, so that small units lose nothing.
+max(min(n / 30, 1000), 10) quantiles and every row. It differs from the paper where the deviation of
+a column is below 1e-3: such a column is first multiplied by a power of two that brings it near 1,
+so that small units are lost neither to the noise nor to the absolute tolerance of scikit-learn.
 """
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor
 
 Scaling = Literal["quantile", "standard"] | None
 NOISE = 1e-5
+SMALL = 1e-3
 _LARGEST = float(np.finfo(np.float32).max) / 4
 
 
@@ -50,10 +52,10 @@ class NumberScaler:
         rows = len(columns[0]) if columns else 0
         count = min(rows, int(max(min(rows / 30, 1000), 10)))
         quantiles = np.empty((count, len(columns)))
+        units = np.array([_unit(_spread(column[~np.isnan(column)])) for column in columns])
         references = np.linspace(0, 1, count)
         for place, column in enumerate(columns):
-            amount = NOISE * min(1.0, _spread(column[~np.isnan(column)]))
-            noisy = column + generator.normal(0, amount, rows)
+            noisy = _times(column, units[place]) + generator.normal(0, NOISE, rows)
             fitted = QuantileTransformer(
                 n_quantiles=count, output_distribution="normal", subsample=None
             ).fit(noisy[:, None])
@@ -62,6 +64,7 @@ class NumberScaler:
         self.tensors = {
             "quantiles": torch.from_numpy(quantiles),
             "references": torch.from_numpy(np.array(references)),
+            "units": torch.from_numpy(units),
         }
 
     def transform(self, numbers: np.ndarray) -> np.ndarray:
@@ -69,7 +72,8 @@ class NumberScaler:
         if not numbers.size:
             return numbers.astype(np.float32)
         if self.scaling == "quantile":
-            scaled = self._quantiles().transform(numbers)
+            units = self.tensors["units"].numpy()
+            scaled = self._quantiles().transform(_times(numbers, units))
         elif self.scaling == "standard":
             scaled = (numbers - self.tensors["mean"].numpy()) / self.tensors["scale"].numpy()
         else:
@@ -82,7 +86,7 @@ class NumberScaler:
     def _quantiles(self) -> QuantileTransformer:
         if self._transformer is None:
             quantiles = self.tensors["quantiles"].numpy()
-            made = QuantileTransformer(
+            made: Any = QuantileTransformer(
                 n_quantiles=len(quantiles), output_distribution="normal", subsample=None
             )
             made.quantiles_ = quantiles
@@ -91,6 +95,16 @@ class NumberScaler:
             made.n_features_in_ = quantiles.shape[1]
             self._transformer = made
         return self._transformer
+
+
+def _unit(spread: float) -> float:
+    """1, or for a small spread the power of two that brings it near 1."""
+    return 1.0 if spread >= SMALL else 2.0 ** min(1000, -math.floor(math.log2(spread)))
+
+
+def _times(numbers: np.ndarray, units: np.ndarray) -> np.ndarray:
+    """The product, which stays below 1e300."""
+    return np.clip(numbers, -1e300 / units, 1e300 / units) * units
 
 
 def _spread(known: np.ndarray) -> float:

@@ -115,16 +115,11 @@ def as_frame(source: Any) -> pd.DataFrame:
 
 
 def _by_name(name: str) -> pd.DataFrame:
+    endings = (*SEPARATED, *PARQUET, *ARROW, *LINES, *PACKED)
+    if os.sep in name or Path(name).suffix.lower() in endings:
+        raise DataError(f"{name} does not exist")
     from stackwise import data
 
-    if os.sep in name or Path(name).suffix.lower() in (
-        *SEPARATED,
-        *PARQUET,
-        *ARROW,
-        *LINES,
-        *PACKED,
-    ):
-        raise DataError(f"{name} does not exist")
     frame, target = data.table(name)
     frame.attrs["target"] = target
     return frame
@@ -157,7 +152,7 @@ def _from_datasets(source: str, *, hub: bool) -> pd.DataFrame:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise DataError(f"the data set {source} cannot be loaded: {first}") from error
     if isinstance(loaded, datasets.Dataset):
-        return loaded.to_pandas()
+        return pd.DataFrame(loaded.to_pandas())
     return _joined({str(name): part.to_pandas() for name, part in loaded.items()})
 
 
@@ -245,7 +240,6 @@ def _arrow(path: Path, rows: int | None) -> Iterator[pd.DataFrame]:
 
 def _lines(path: Path, encoding: str | None, rows: int | None) -> Iterator[pd.DataFrame]:
     options: dict[str, Any] = {
-        "convert_dates": False,
         "dtype": False,
         "encoding": encoding or "utf-8",
     }

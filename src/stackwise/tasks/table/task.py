@@ -225,7 +225,7 @@ class TableTask:
             if not column.used
         ]
         self.notes += [
-            f"column {column.name!r} has {column.detail['infinite']:,} infinite values, taken as missing"
+            f"column {column.name!r}: {column.detail['infinite']:,} infinite, taken as missing"
             for column in found
             if column.used and column.detail.get("infinite")
         ]
@@ -344,18 +344,13 @@ def _title(source: Any) -> str:
 
 def _options(**given: Any) -> dict[str, Any]:
     """The options that differ from their defaults, as JSON, for repeating the load."""
-    defaults = {"validation": 0.2, "test": 0.2, "problem": "auto", "seed": 0}
-    kept = {
-        name: value
-        for name, value in given.items()
-        if value is not None and value != [] and (
-            name not in defaults or not isinstance(value, (str, int, float))
-            or value != defaults[name]
-        )
-    }  # fmt: skip
-    return {
-        name: str(value) if isinstance(value, Path)
-        else value if isinstance(value, (str, int, float, list))
-        else type(value).__name__
-        for name, value in kept.items()
-    }  # fmt: skip
+    defaults = {"drop": [], "validation": 0.2, "test": 0.2, "problem": "auto", "seed": 0}
+    kept: dict[str, Any] = {}
+    for name, value in given.items():
+        if isinstance(value, os.PathLike):
+            kept[name] = os.fspath(value)
+        elif not isinstance(value, (str, int, float, list, type(None))):
+            kept[name] = type(value).__name__  # a frame; its rows are in the hash
+        elif value is not None and value != defaults.get(name):
+            kept[name] = value
+    return kept

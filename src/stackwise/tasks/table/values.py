@@ -8,6 +8,7 @@ the caller: nothing here guesses.
 import math
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -70,7 +71,7 @@ def levels(series: pd.Series) -> tuple[np.ndarray, list[str]]:
     """
     if isinstance(series.dtype, pd.CategoricalDtype):
         codes = series.cat.codes.to_numpy(np.int64)
-        distinct: Sequence[object] = list(series.cat.categories)
+        distinct: Any = list(series.cat.categories)
     else:
         try:
             codes, distinct = pd.factorize(series)
