@@ -120,7 +120,7 @@ def _writers(run: "CleanRun", index: int, found: Sublayers) -> dict[Writer, nn.M
                 if same and (part == "mlp" or "mlp" not in writers):
                     writers[part] = module
 
-    inside = [module for module in run.stack.blocks[index].modules()][1:]
+    inside = list(run.stack.blocks[index].modules())[1:]
     handles = [module.register_forward_hook(compare) for module in inside]
     try:
         run.block(index, run.hidden[index])
