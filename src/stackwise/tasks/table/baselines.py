@@ -84,9 +84,7 @@ class SkopsLearner(TableEstimator):
 
         path = folder / "model.skops"
         if not path.is_file():
-            raise RunError(
-                f"{path} does not exist; the folder is not a finished stackwise run"
-            )
+            raise RunError(f"{path} does not exist; the folder is not a finished stackwise run")
         try:
             self.estimator_ = io.load(path, trusted=TRUSTED)
         except Exception as error:
@@ -100,9 +98,7 @@ def boosting_knobs(
     lr: Annotated[
         float, Knob("shrinkage of each tree", gt=0, le=1, log=True, search=(0.01, 0.3))
     ] = 0.1,
-    max_epochs: Annotated[
-        int, Knob("trees at most (per class)", ge=1, le=100_000)
-    ] = 500,
+    max_epochs: Annotated[int, Knob("trees at most (per class)", ge=1, le=100_000)] = 500,
     patience: Annotated[
         int | None,
         Knob("trees without a better validation score before stopping", ge=1),
@@ -113,9 +109,7 @@ def boosting_knobs(
     min_samples_leaf: Annotated[
         int, Knob("rows of a leaf at least", ge=1, log=True, search=(1, 100))
     ] = 20,
-    l2: Annotated[
-        float, Knob("penalty of the leaves' values", ge=0, search=(0.0, 10.0))
-    ] = 0.0,
+    l2: Annotated[float, Knob("penalty of the leaves' values", ge=0, search=(0.0, 10.0))] = 0.0,
     validation: Annotated[
         float, Knob("part of the rows that decides when to stop; 0 = none", ge=0, lt=1)
     ] = 0.2,
@@ -138,11 +132,7 @@ class BoostingLearner(SkopsLearner):
             for place, codes in enumerate(self.contract_.cardinalities)
             if codes <= MOST_CODES
         ]
-        build = (
-            HistGradientBoostingClassifier
-            if self._by_class
-            else HistGradientBoostingRegressor
-        )
+        build = HistGradientBoostingClassifier if self._by_class else HistGradientBoostingRegressor
         made = build(
             learning_rate=self.lr, max_iter=self.max_epochs, max_leaf_nodes=self.max_leaf_nodes,
             min_samples_leaf=self.min_samples_leaf, l2_regularization=self.l2,
@@ -170,7 +160,7 @@ def _matrix(arrays: TableArrays) -> np.ndarray:
     return np.hstack([arrays.numeric.astype(np.float64), arrays.categorical])
 
 
-_BOOSTING = {
+_BOOSTING: dict[str, Any] = {
     "title": "Gradient boosting (histogram trees)",
     "presets": {
         "quick": {"max_epochs": 200, "patience": 10},
@@ -199,9 +189,7 @@ class GradientBoostingRegressor(NumberTarget, BoostingLearner):
         """(n,) float64 predictions."""
         check_is_fitted(self, "estimator_")
         with _threads(self.threads):
-            return np.asarray(
-                self.estimator_.predict(_matrix(self.transform_columns(X)))
-            )
+            return np.asarray(self.estimator_.predict(_matrix(self.transform_columns(X))))
 
 
 @baseline("gradient-boosting", problem="classification", **_BOOSTING)
@@ -217,9 +205,7 @@ class GradientBoostingClassifier(ClassTarget, BoostingLearner):
         """(n, C) probabilities, in the order of `classes_`."""
         check_is_fitted(self, "estimator_")
         with _threads(self.threads):
-            return np.asarray(
-                self.estimator_.predict_proba(_matrix(self.transform_columns(X)))
-            )
+            return np.asarray(self.estimator_.predict_proba(_matrix(self.transform_columns(X))))
 
 
 def linear_knobs(
@@ -232,9 +218,7 @@ def linear_knobs(
             log=True,
         ),
     ] = None,
-    folds: Annotated[
-        int, Knob("random thirds that choose the penalty", ge=1, le=20)
-    ] = 3,
+    folds: Annotated[int, Knob("random thirds that choose the penalty", ge=1, le=20)] = 3,
     preprocess: Annotated[
         Literal["quantile", "standard"] | None, Knob("how numbers are scaled")
     ] = "standard",
@@ -249,9 +233,7 @@ class LinearLearner(SkopsLearner):
     """A linear model with a squared penalty. Fitted: `penalty_`, the strength that was chosen."""
 
     def _fit_parts(self, train_part: Part, held: Part | None) -> None:
-        features = _one_hot_rows(
-            self.contract_, self.contract_.transform(train_part.frame)
-        )
+        features = _one_hot_rows(self.contract_, self.contract_.transform(train_part.frame))
         with _threads(self.threads), warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
             self.penalty_ = self.penalty or self._choose(features, train_part)
@@ -260,26 +242,18 @@ class LinearLearner(SkopsLearner):
     def _solve(self, features: csr_array, part: Part, strength: float) -> Any:
         """Fit the linear model of this penalty."""
         if self._by_class:
-            made = LogisticRegression(C=1 / strength, max_iter=self.max_epochs)
+            made: Any = LogisticRegression(C=1 / strength, max_iter=self.max_epochs)
         else:
-            made = Ridge(
-                alpha=strength, solver="sparse_cg", tol=1e-6, max_iter=self.max_epochs
-            )
+            made = Ridge(alpha=strength, solver="sparse_cg", tol=1e-6, max_iter=self.max_epochs)
         return made.fit(features, part.target, sample_weight=part.weight)
 
     def _choose(self, features: csr_array, part: Part) -> float:
         """The penalty with the lowest loss on random thirds of (some of) the rows."""
-        rows = np.random.default_rng(self.seed_).permutation(len(part.target))[
-            :CHOOSING_ROWS
-        ]
+        rows = np.random.default_rng(self.seed_).permutation(len(part.target))[:CHOOSING_ROWS]
         loss = np.zeros(len(PENALTIES))
         for fold in range(self.folds):
-            held = validation_rows(
-                part.target[rows], 1 / 3, self._by_class, self.seed_ + fold
-            )
-            if not held.any() or (
-                self._by_class and len(np.unique(part.target[rows[~held]])) < 2
-            ):
+            held = validation_rows(part.target[rows], 1 / 3, self._by_class, self.seed_ + fold)
+            if not held.any() or (self._by_class and len(np.unique(part.target[rows[~held]])) < 2):
                 return 1.0
             known, judged = rows[~held], rows[held]
             for place, strength in enumerate(PENALTIES):
@@ -290,13 +264,11 @@ class LinearLearner(SkopsLearner):
     def _loss(self, made: Any, features: csr_array, part: Part) -> float:
         scores = _scores(made, features)
         if not self._by_class:
-            return validation_scores(scores, part.target, part.weight, classes=False)[
-                "rmse"
-            ]
+            return validation_scores(scores, part.target, part.weight, classes=False)["rmse"]
         present = np.searchsorted(made.classes_, part.target)
-        return validation_scores(
-            softmax(scores, axis=1), present, part.weight, classes=True
-        )["log_loss"]
+        return validation_scores(softmax(scores, axis=1), present, part.weight, classes=True)[
+            "log_loss"
+        ]
 
 
 def _one_hot_rows(contract: FeatureContract, arrays: TableArrays) -> csr_array:
@@ -324,7 +296,7 @@ def _scores(made: Any, features: csr_array) -> np.ndarray:
     return np.asarray(scores)
 
 
-_LINEAR = {
+_LINEAR: dict[str, Any] = {
     "title": "Linear model (ridge or logistic regression)",
     "presets": {
         "quick": {"folds": 1, "max_epochs": 100},

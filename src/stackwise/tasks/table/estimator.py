@@ -119,13 +119,9 @@ class TableEstimator(BaseEstimator):
             )
         labels = self._read_target(y)
         if len(labels) != len(frame):
-            raise DataError(
-                f"X has {len(frame)} rows and y has {len(labels)}; they must agree"
-            )
+            raise DataError(f"X has {len(frame)} rows and y has {len(labels)}; they must agree")
         if len(labels) < 2:
-            raise DataError(
-                f"{len(labels)} sample is too few to learn from; give at least 2 rows"
-            )
+            raise DataError(f"{len(labels)} sample is too few to learn from; give at least 2 rows")
         weight = _read_weight(sample_weight, len(labels))
         self.notes_: list[str] = []
         self._learn_target(labels[weight > 0])
@@ -162,9 +158,7 @@ class TableEstimator(BaseEstimator):
         record = {
             "format": FORMAT,
             "class": type(self).__name__,
-            "knobs": {
-                name: _knob_json(v) for name, v in self.get_params(deep=False).items()
-            },
+            "knobs": {name: _knob_json(v) for name, v in self.get_params(deep=False).items()},
             "features_in": self.n_features_in_,
             "names_in": list(getattr(self, "feature_names_in_", [])) or None,
             "seed": self.seed_,
@@ -185,17 +179,13 @@ class TableEstimator(BaseEstimator):
         record = read_json(folder / "model.json")
         if not isinstance(record, dict) or record.get("class") != cls.__name__:
             found = record.get("class") if isinstance(record, dict) else None
-            raise RunError(
-                f"{folder} holds a {found}, not a {cls.__name__}; try stackwise.load"
-            )
+            raise RunError(f"{folder} holds a {found}, not a {cls.__name__}; try stackwise.load")
         if record["format"] > FORMAT:
             raise RunError(
                 f"{folder} was written by a newer stackwise (format {record['format']}, this one "
                 f"reads up to {FORMAT})"
             )
-        made = cls(
-            **{name: _knob_back(value) for name, value in record["knobs"].items()}
-        )
+        made = cls(**{name: _knob_back(value) for name, value in record["knobs"].items()})
         made.n_features_in_ = record["features_in"]
         if record["names_in"] is not None:
             made.feature_names_in_ = np.array(record["names_in"], dtype=object)
@@ -221,15 +211,11 @@ class TableEstimator(BaseEstimator):
         if hasattr(X, "columns") and not hasattr(X, "tocsr"):
             frame = as_frame(X)
             if not len(frame):
-                raise DataError(
-                    "the table has no rows (0 sample(s)); at least 1 is needed"
-                )
+                raise DataError("the table has no rows (0 sample(s)); at least 1 is needed")
             if fit:
                 self._remember_columns(frame)
             return frame
-        return np.asarray(
-            validate_data(self, X, dtype=None, ensure_all_finite=False, reset=fit)
-        )
+        return np.asarray(validate_data(self, X, dtype=None, ensure_all_finite=False, reset=fit))
 
     def _remember_columns(self, frame: pd.DataFrame) -> None:
         self.n_features_in_ = frame.shape[1]
@@ -238,9 +224,7 @@ class TableEstimator(BaseEstimator):
         elif hasattr(self, "feature_names_in_"):
             del self.feature_names_in_
 
-    def _split(
-        self, known: Part, given: tuple[Any, Any] | None
-    ) -> tuple[Part, Part | None]:
+    def _split(self, known: Part, given: tuple[Any, Any] | None) -> tuple[Part, Part | None]:
         """The rows to learn from and those that decide when to stop (None where there are none)."""
         if given is not None:
             held = self._known_rows(*given, "validation")
@@ -249,9 +233,7 @@ class TableEstimator(BaseEstimator):
         out = validation_rows(known.target, share, self._by_class, self.seed_)
         if not out.any():
             if share:
-                self.notes_.append(
-                    "too few rows for a validation part: trained without stopping"
-                )
+                self.notes_.append("too few rows for a validation part: trained without stopping")
             return known, None
         return known.take(np.flatnonzero(~out)), known.take(np.flatnonzero(out))
 
@@ -271,9 +253,7 @@ class TableEstimator(BaseEstimator):
         frame = self._read_table(X, fit=False)
         labels = self._read_target(y)
         if len(labels) != len(frame):
-            raise DataError(
-                f"X has {len(frame)} rows and y has {len(labels)}; they must agree"
-            )
+            raise DataError(f"X has {len(frame)} rows and y has {len(labels)}; they must agree")
         return frame, labels
 
     def _quietly(self, frame: pd.DataFrame | np.ndarray) -> TableArrays:
@@ -295,9 +275,7 @@ class NumberTarget(RegressorMixin):
 
     def _read_target(self, y: Any) -> np.ndarray:
         try:
-            read = check_array(
-                _flat_target(y), ensure_2d=False, dtype=np.float64, input_name="y"
-            )
+            read = check_array(_flat_target(y), ensure_2d=False, dtype=np.float64, input_name="y")
         except (TypeError, ValueError) as error:
             raise DataError(f"the target must be finite numbers: {error}") from error
         return np.asarray(read)
@@ -380,9 +358,7 @@ class ClassTarget(ClassifierMixin):
     def _class_weights(self, labels: np.ndarray) -> np.ndarray:
         if self.class_weight is None:
             return np.ones(len(labels))
-        return np.asarray(
-            compute_sample_weight(self.class_weight, labels), dtype=np.float64
-        )
+        return np.asarray(compute_sample_weight(self.class_weight, labels), dtype=np.float64)
 
     def _target_json(self) -> dict[str, Any]:
         return {"dtype": self.classes_.dtype.str, "classes": self.classes_.tolist()}
@@ -400,11 +376,7 @@ def validation_rows(target: np.ndarray, share: float, by_class: bool, seed: int)
     """
     generator = np.random.default_rng(seed)
     held = np.zeros(len(target), dtype=bool)
-    groups = (
-        [np.flatnonzero(target == code) for code in np.unique(target)]
-        if by_class
-        else []
-    )
+    groups = [np.flatnonzero(target == code) for code in np.unique(target)] if by_class else []
     for rows in groups or [np.arange(len(target))]:
         held[generator.permutation(rows)[: int(share * len(rows) + 1e-9)]] = True
     return held
@@ -436,9 +408,7 @@ def _read_weight(given: Any, rows: int) -> np.ndarray:
         given = np.full(rows, float(given))
     weight = np.array(given, dtype=np.float64)
     if weight.shape != (rows,):
-        raise DataError(
-            f"sample_weight has shape {weight.shape}; it must be one number a row"
-        )
+        raise DataError(f"sample_weight has shape {weight.shape}; it must be one number a row")
     if not np.isfinite(weight).all() or (weight < 0).any():
         raise DataError("sample_weight must be finite and not negative")
     if not weight.any():
@@ -459,5 +429,5 @@ def _scalar(value: Any) -> Any:
 
 def _knob_back(value: Any) -> Any:
     if isinstance(value, dict) and set(value) == {"pairs"}:
-        return {key: item for key, item in value["pairs"]}
+        return dict(value["pairs"])
     return value
