@@ -220,7 +220,11 @@ class _Collected:
         if not self.lens.empty:
             tables["lens"] = self.lens.table()
         self._complain_of_short_prompts(tables)
-        summary = {"depth": self.depth, "prompts": self.prompts, "tokens": self.tokens}
+        summary: dict[str, Any] = {
+            "depth": self.depth,
+            "prompts": self.prompts,
+            "tokens": self.tokens,
+        }
         summary |= summarised(tables)
         summary["notes"] = self.notes
         return Findings(tables, _figures(tables), summary)
