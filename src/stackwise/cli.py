@@ -68,10 +68,15 @@ def _table(columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(*columns, box=SIMPLE, pad_edge=False)
+    first, *rest = columns
+    table = Table(box=SIMPLE, pad_edge=False)
+    table.add_column(first, no_wrap=True, overflow="fold")
+    for name in rest:
+        table.add_column(name, overflow="fold")
     for row in rows:
         table.add_row(*(str(cell) for cell in row))
-    Console(soft_wrap=False).print(table)
+    # a pipe has no width of its own: do not break lines there
+    Console(width=None if sys.stdout.isatty() else 200, markup=False).print(table)
 
 
 def _sets(given: list[str] | None) -> dict[str, str]:

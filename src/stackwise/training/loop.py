@@ -286,7 +286,7 @@ class Loop:
     def _keep_best(self, model: nn.Module, scores: dict[str, float]) -> None:
         """Keep the weights of a strictly better score."""
         name = self.phase.rule.monitor
-        if name is None:
+        if name is None or not self.phase.rule.settled:
             self.best_epoch = self.epoch
             return
         score = scores[name]
