@@ -147,7 +147,9 @@ class WholeModel(nn.Module):
 
     def forward(self, *given: Tensor) -> Tensor:
         """The inputs that there are, in the order numbers, codes, texts."""
-        inputs = dict(zip((name for name, width in self.widths.items() if width), given, strict=True))
+        inputs = dict(
+            zip((name for name, width in self.widths.items() if width), given, strict=True)
+        )
         like = given[0]
         parts, codes = [], []
         if "numbers" in inputs:
@@ -206,7 +208,7 @@ class WholeModel(nn.Module):
         return torch.where(numbers + edge > last, torch.ones_like(share), share)
 
     def _count(self, numbers: Tensor, *, strict: bool) -> Tensor:
-        """How many quantiles of its column lie below a number (or at it): halving, in log2 steps."""
+        """How many quantiles of its column lie below a number (or at it), found by halving."""
         count = self.quantiles.shape[1]
         found = torch.zeros_like(numbers, dtype=torch.int64)
         step = 1 << (count.bit_length() - 1)
@@ -284,7 +286,9 @@ def description(learner: TableLearner, whole: WholeModel) -> dict[str, Any]:
             "columns": [
                 {"name": name} | code_table(column, cardinality)
                 for name, column, cardinality in zip(
-                    contract.categorical_names, contract._coded, contract.cardinalities,
+                    contract.categorical_names,
+                    contract._coded,
+                    contract.cardinalities,
                     strict=False,
                 )
             ],
