@@ -82,6 +82,34 @@ def test_scaling_in_the_graph_is_the_scaling_of_training(preprocess):
     assert np.allclose(scaled, fitted.transform_columns(frame).numeric[:, :4], atol=1e-6)
 
 
+def test_tables_of_categories_alone_and_of_texts_have_a_whole_model_too():
+    frame, y = table()
+    only = frame[["town", "side"]]
+    fitted = MLPRegressor(max_epochs=1, width=8).fit(only, y)
+    whole = WholeModel(fitted).eval()
+    assert list(whole.example()) == ["codes"]
+    arrays = fitted.transform_columns(only)
+    found = whole(torch.tensor(arrays.categorical)).detach().numpy()
+    assert np.allclose(found, fitted.predict(only), atol=1e-5)
+
+    words = np.random.default_rng(0).choice(["sun", "moon", "red", "sea", "hill"], (400, 5))
+    notes = pd.DataFrame({"note": [f"{' '.join(row)} {i}" for i, row in enumerate(words)]})
+    fitted = MLPRegressor(max_epochs=1, width=8).fit(notes, y)
+    whole = WholeModel(fitted).eval()
+    assert list(whole.example()) == ["texts"]
+    found = whole(torch.tensor(fitted.transform_columns(notes).numeric)).detach().numpy()
+    assert np.allclose(found, fitted.predict(notes), atol=1e-5)
+
+
+def test_an_infinite_number_is_a_missing_one_in_the_graph():
+    frame, y = table()
+    fitted = MLPRegressor(max_epochs=1, width=8).fit(frame[["x", "gap"]], y)
+    whole = WholeModel(fitted).eval()
+    given = torch.tensor([[1.0, np.inf], [1.0, np.nan]], dtype=torch.float64)
+    infinite, missing = whole(given).tolist()
+    assert infinite == missing
+
+
 def test_the_normal_quantile_is_exact():
     share = torch.linspace(0, 1, 10_001, dtype=torch.float64)
     expected = norm.ppf(share.clamp(1e-7, 1 - 1e-7).numpy())

@@ -87,7 +87,7 @@ def _matrix(arrays: TableArrays) -> np.ndarray:
     return np.hstack([arrays.numeric.astype(np.float64), arrays.categorical])
 
 
-_BOOSTING = {
+_BOOSTING: dict[str, Any] = {
     "title": "Gradient boosting (histogram trees)",
     "presets": {
         "quick": {"max_epochs": 200, "patience": 10},

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import numpy as np
 import pandas as pd
@@ -74,6 +74,10 @@ class TableEstimator(BaseEstimator):
     `feature_names_in_` where the columns have names, `seed_`, `notes_` (what a reader of the result
     should know).
     """
+
+    if TYPE_CHECKING:  # knobs are written by the catalog, targets are mixed in
+
+        def __getattr__(self, name: str) -> Any: ...
 
     def fit(
         self,
@@ -213,7 +217,7 @@ class TableEstimator(BaseEstimator):
     def _split(self, known: Part, given: tuple[Any, Any] | None) -> tuple[Part, Part | None]:
         """The rows to learn from and those that decide when to stop (None where there are none)."""
         if given is not None:
-            held = self._known_rows(*given, "validation")
+            held = self._known_rows(given, "validation")
             return known, held if len(held.target) else None
         share = getattr(self, "validation", 0.0)
         out = validation_rows(known.target, share, self._by_class, self.seed_)
@@ -223,9 +227,9 @@ class TableEstimator(BaseEstimator):
             return known, None
         return known.take(np.flatnonzero(~out)), known.take(np.flatnonzero(out))
 
-    def _known_rows(self, X: Any, y: Any, name: str) -> Part:
+    def _known_rows(self, given: tuple[Any, Any], name: str) -> Part:
         """Read rows that come beside the training rows; classes never seen there are left out."""
-        frame, labels = self._rows(X, y)
+        frame, labels = self._rows(*given)
         known = self._known(labels)
         if not known.all():
             self.notes_.append(

@@ -159,7 +159,7 @@ class TableLearner(TableEstimator):
         """The target as the network learns it."""
         if self._by_class:
             return target
-        return (target - self.target_mean_) / self.target_scale_
+        return np.asarray((target - self.target_mean_) / self.target_scale_)
 
     def _tensors(self, arrays: TableArrays, part: Part) -> dict[str, torch.Tensor]:
         """The training rows as tensors; weights are scaled to a mean of 1."""
@@ -190,7 +190,7 @@ class TableLearner(TableEstimator):
 
     def _parts_of(self, data: Any) -> tuple[Part, Part | None]:
         if hasattr(data, "part"):
-            held = self._known_rows(*data.part("validation"), "validation")
+            held = self._known_rows(data.part("validation"), "validation")
             return self.trained_part(*data.part("train")), held if len(held.target) else None
         if not isinstance(data, tuple) or len(data) != 2:
             raise DataError(

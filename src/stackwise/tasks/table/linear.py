@@ -60,6 +60,7 @@ class LinearLearner(SkopsLearner):
 
     def _solve(self, features: csr_array, part: Part, strength: float) -> Any:
         """Fit the linear model of this penalty."""
+        made: Any
         if self._by_class:
             made = LogisticRegression(C=1 / strength, max_iter=self.max_epochs)
         else:
@@ -115,7 +116,7 @@ def _scores(made: Any, features: csr_array) -> np.ndarray:
     return np.asarray(scores)
 
 
-_LINEAR = {
+_LINEAR: dict[str, Any] = {
     "title": "Linear model (ridge or logistic regression)",
     "presets": {
         "quick": {"folds": 1, "max_epochs": 100},

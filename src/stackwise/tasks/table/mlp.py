@@ -63,7 +63,8 @@ class MLP(nn.Module):
         x = torch.cat([numeric, one_hot(categorical, self.cardinalities)], dim=1)
         for block in self.blocks:
             x = block(x)
-        return self.head(x)
+        output: Tensor = self.head(x)
+        return output
 
 
 def one_hot(categorical: Tensor, cardinalities: list[int]) -> Tensor:
@@ -85,7 +86,7 @@ def one_hot(categorical: Tensor, cardinalities: list[int]) -> Tensor:
     return wide.scatter(1, places, 1.0)[:, :total]
 
 
-_MLP = {
+_MLP: dict[str, Any] = {
     "title": "Plain MLP",
     "training": {"lr": 5e-4, "weight_decay": 1e-4},
     "presets": {

@@ -4,7 +4,7 @@ A target is read once, where it enters: a missing, infinite or complex value is 
 estimator then sees numbers, or the places of the classes in `classes_`.
 """
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import pandas as pd
@@ -68,6 +68,10 @@ class NumberTarget(RegressorMixin):
 
 class ClassTarget(ClassifierMixin):
     """The target is a class. Fitted: `classes_`, sorted."""
+
+    if TYPE_CHECKING:  # what the estimator has that this is mixed into
+
+        def __getattr__(self, name: str) -> Any: ...
 
     problem: ClassVar[str] = "classification"
     _by_class: ClassVar[bool] = True
