@@ -348,7 +348,7 @@ def compare(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Every method that serves your data, and the baselines: who wins, by how much, at what cost."""
+    """Every method that serves your data, and baselines: who wins, how much, at what cost."""
     from stackwise import studies
     from stackwise.progress import live_study
 
@@ -586,7 +586,7 @@ def list_runs(
     _print("Next: stackwise report RUN...")
 
 
-def _first_score(scores: dict[str, Any] | None) -> str:
+def _first_score(scores: Any) -> str:
     test = (scores or {}).get("test") or {}
     return ", ".join(f"{name} {value:.4g}" for name, value in list(test.items())[:1])
 

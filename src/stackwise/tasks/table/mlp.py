@@ -9,11 +9,11 @@ arXiv 2410.24210, with the learning rate that suits it rather than the one that 
 from itertools import pairwise
 from typing import Annotated, Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from stackwise.catalog import Knob, baseline
+from stackwise.layers.one_hot import one_hot
 from stackwise.tasks.table.contract import FeatureContract
 from stackwise.tasks.table.learner import TableClassifier, TableRegressor
 
@@ -65,25 +65,6 @@ class MLP(nn.Module):
             x = block(x)
         output: Tensor = self.head(x)
         return output
-
-
-def one_hot(categorical: Tensor, cardinalities: list[int]) -> Tensor:
-    """(B, n_categorical) int64 codes -> (B, sum of cardinalities) float32.
-
-    The code `cardinality` is all zeros: it falls into a last column that is cut off.
-    """
-    total = sum(cardinalities)
-    starts = categorical.new_tensor(
-        np.cumsum([0, *cardinalities[:-1]]).tolist()[: len(cardinalities)]
-    )
-    sizes = categorical.new_tensor(cardinalities)
-    places = torch.where(categorical < sizes, categorical + starts, total)
-    wide = torch.zeros(
-        (categorical.shape[0], total + 1),
-        dtype=torch.float32,
-        device=categorical.device,
-    )
-    return wide.scatter(1, places, 1.0)[:, :total]
 
 
 _MLP: dict[str, Any] = {

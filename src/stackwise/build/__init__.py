@@ -1,0 +1,1 @@
+"""Methods that answer: what do I stack?"""

@@ -1,0 +1,36 @@
+"""How much of its depth does a model use?
+
+A set of measurements that say, block by block, how much each one writes into the residual stream,
+whether later blocks and later tokens build on it, and from where on the answer is only refined:
+
+    contribution   ||c_l|| / ||h_l||            how much block l writes           contribution.py
+    cosine         cos(c_l, h_l)                writes anew, erases, strengthens  contribution.py
+    skip           change when s is skipped     on later blocks and the output    skip.py
+    future         the same on later tokens     what is reused                    skip.py
+    local          direct effect s on l         without propagation               local.py
+    lens           the answer at each depth     KL and top-5 overlap              lens.py
+
+For single prompts and pairs of models there are functions of their own: `integrated_gradients`,
+`erase`, `difficulty` and `map_layers`.
+
+Source: "Do Language Models Use Their Depth Efficiently?" (arXiv 2505.13898). The paper looks at
+causal language models; all but the future forms also work on encoders, vision transformers and
+residual networks. Measurements are taken in the model's own precision, so load it in float32:
+in bfloat16 the effects of late blocks can be smaller than the rounding.
+"""
+
+from .clean_run import CleanRun, evaluating
+from .difficulty import cosine_depth, depth_score, difficulty, kl_depth, overlap_depth
+from .entry import depth_efficiency
+from .erasure import erase
+from .gradients import integrated_gradients
+from .lens import lens
+from .local import local
+from .mapping import map_layers
+from .skip import skip
+
+__all__ = [
+    "CleanRun", "cosine_depth", "depth_efficiency", "depth_score", "difficulty", "erase",
+    "evaluating", "integrated_gradients", "kl_depth", "lens", "local", "map_layers",
+    "overlap_depth", "skip",
+]  # fmt: skip
