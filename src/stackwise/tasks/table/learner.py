@@ -31,14 +31,7 @@ from torch import nn
 from stackwise.errors import DataError, ModelError, RunError
 from stackwise.files import read_tensors, write_tensors
 from stackwise.tasks.table.contract import FeatureContract, TableArrays
-from stackwise.tasks.table.estimator import (
-    ClassTarget,
-    NumberTarget,
-    Part,
-    TableEstimator,
-    class_knobs,
-    table_knobs,
-)
+from stackwise.tasks.table.estimator import Part, TableEstimator, table_knobs
 from stackwise.tasks.table.outputs import (
     batch_loss,
     mean_values,
@@ -46,6 +39,7 @@ from stackwise.tasks.table.outputs import (
     through_network,
     validation_scores,
 )
+from stackwise.tasks.table.targets import ClassTarget, NumberTarget, class_knobs
 from stackwise.training.batches import ArrayBatches
 from stackwise.training.loop import train
 from stackwise.training.rules import Backprop, decays
@@ -165,7 +159,7 @@ class TableLearner(TableEstimator):
         """The target as the network learns it."""
         if self._by_class:
             return target
-        return (target - self.target_mean_) / self.target_scale_
+        return np.asarray((target - self.target_mean_) / self.target_scale_)
 
     def _tensors(self, arrays: TableArrays, part: Part) -> dict[str, torch.Tensor]:
         """The training rows as tensors; weights are scaled to a mean of 1."""
@@ -196,7 +190,7 @@ class TableLearner(TableEstimator):
 
     def _parts_of(self, data: Any) -> tuple[Part, Part | None]:
         if hasattr(data, "part"):
-            held = self._known_rows(*data.part("validation"), "validation")
+            held = self._known_rows(data.part("validation"), "validation")
             return self.trained_part(*data.part("train")), held if len(held.target) else None
         if not isinstance(data, tuple) or len(data) != 2:
             raise DataError(

@@ -6,7 +6,7 @@ on scaled numbers and one-hot categories, without normalisation or residuals: th
 arXiv 2410.24210, with the learning rate that suits it rather than the one that suits an ensemble.
 """
 
-import itertools
+from itertools import pairwise
 from typing import Annotated, Any
 
 import torch
@@ -54,7 +54,7 @@ class MLP(nn.Module):
         widths = [n_numeric + sum(self.cardinalities), *[width] * n_blocks]
         self.blocks = nn.ModuleList(
             nn.Sequential(nn.Linear(before, after), nn.ReLU(), nn.Dropout(dropout))
-            for before, after in itertools.pairwise(widths)
+            for before, after in pairwise(widths)
         )
         self.head = nn.Linear(widths[-1], n_outputs)
 
@@ -63,7 +63,8 @@ class MLP(nn.Module):
         x = torch.cat([numeric, one_hot(categorical, self.cardinalities)], dim=1)
         for block in self.blocks:
             x = block(x)
-        return self.head(x)
+        output: Tensor = self.head(x)
+        return output
 
 
 _MLP: dict[str, Any] = {
