@@ -164,7 +164,8 @@ def learner(
 
     Its `__init__` takes keyword arguments only and has an empty body. The decorator joins them
     with the shared ones (`cls.shared_knobs`, then `training_knobs` unless the class sets
-    `uses_training_loop = False`), lets `training` override their defaults, and writes an `__init__` that stores them all, as scikit-learn asks.
+    `uses_training_loop = False`), lets `training` override their defaults, and writes an
+    `__init__` that stores them all, as scikit-learn asks.
     """
 
     def register(cls: T) -> T:

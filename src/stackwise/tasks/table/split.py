@@ -105,14 +105,23 @@ def _column(frame: pd.DataFrame, name: str | None) -> pd.Series:
 
 
 def thin(parts: Parts, max_rows: int | None, seed: int) -> None:
-    """Keep at most `max_rows` training rows, drawn at random and in their order."""
+    """Keep at most `max_rows` training rows, drawn at random and in their order.
+
+    Validation rows are thinned by the same share, since they cost time in every epoch; the test
+    part stays whole.
+    """
     if max_rows is None or len(parts.train) <= max_rows:
         return
+    share = max_rows / len(parts.train)
     parts.notes.append(
-        f"training uses {max_rows:,} of its {len(parts.train):,} rows, drawn at random"
+        f"training uses {max_rows:,} of its {len(parts.train):,} rows, drawn at random, and "
+        "validation the same share"
     )
-    drawn = np.random.default_rng(seed).permutation(len(parts.train))[:max_rows]
-    parts.train = parts.train[np.sort(drawn)]
+    generator = np.random.default_rng(seed)
+    for part in ("train", "validation"):
+        rows = getattr(parts, part)
+        count = max_rows if part == "train" else max(round(share * len(rows)), min(len(rows), 100))
+        setattr(parts, part, rows[np.sort(generator.permutation(len(rows))[:count])])
 
 
 def _stratified(
