@@ -1,4 +1,4 @@
-"""Small language models of bytes, trained on real text in seconds: a subject whose training is known.
+"""Small language models of bytes, trained on real text in seconds: their training is known.
 
 The text is that of patients' reviews of drugs; the last tenth of it is kept out of training.
 """
