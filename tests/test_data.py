@@ -1,5 +1,8 @@
 """Data by name: what is there reads as it is described, what is not says how to get it."""
 
+import re
+from pathlib import Path
+
 import pytest
 
 from stackwise import data
@@ -64,3 +67,33 @@ def test_a_set_below_stackwise_data_is_found(monkeypatch, tmp_path):
     (folder / "ca01").write_text("\n\tThe/at jury/nn said/vbd ./.\n")
     monkeypatch.setenv("STACKWISE_DATA", str(tmp_path))
     assert data.text("brown") == "The jury said ."
+
+
+def test_the_commands_that_install_a_set_name_the_pinned_versions():
+    pins = Path(__file__).parents[1] / "requirements" / "data.txt"
+    pinned = {line for line in pins.read_text().splitlines() if not line.startswith("#")}
+    commands = [item.install for item in data.names()]
+    named = {command.split()[-1] for command in commands if command.startswith("pip")}
+    assert named == pinned
+
+
+def test_every_set_that_is_here_has_a_licence_and_a_source():
+    for item in data.names():
+        assert item.licence and item.source and item.install
+        assert re.fullmatch(r"[a-z0-9-]+", item.name)
+
+
+@pytest.mark.slow
+def test_the_packaged_language_model_is_a_folder_that_transformers_reads():
+    from transformers import AutoConfig, AutoTokenizer
+
+    folder = data.model("smollm2-135m")
+    assert AutoConfig.from_pretrained(folder).num_hidden_layers == 30
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    assert tokenizer.decode(tokenizer("stacked blocks")["input_ids"]) == "stacked blocks"
+    chat = [{"role": "user", "content": "hello"}]
+    assert "hello" in tokenizer.apply_chat_template(chat, tokenize=False)
+    weights = folder / "model.safetensors"
+    before = weights.stat().st_mtime_ns
+    assert data.model("smollm2-135m") == folder
+    assert weights.stat().st_mtime_ns == before  # unpacked once

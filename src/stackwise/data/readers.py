@@ -1,0 +1,159 @@
+"""Read the files that packages carry, each in its own form."""
+
+import csv
+import gzip
+import io
+import json
+import os
+import shutil
+import tarfile
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+
+def keel(file: Path, columns: int) -> "pd.DataFrame":
+    import pandas as pd
+
+    names = [f"x{i}" for i in range(columns)] + ["class"]
+    frame = pd.read_csv(file, header=None, names=names, skipinitialspace=True)
+    frame["class"] = frame["class"].astype(str)
+    return frame
+
+
+def from_tar(file: Path, member: str) -> "pd.DataFrame":
+    import pandas as pd
+
+    with tarfile.open(file) as archive:
+        content = archive.extractfile(member)
+        assert content is not None
+        frame = pd.read_csv(content)
+    return frame.drop(columns=[name for name in frame if str(name).startswith("Unnamed")])
+
+
+def fold_one_hot(frame: "pd.DataFrame", separator: str = "_") -> "pd.DataFrame":
+    """Fold columns `name_value` of zeros and ones back into one column `name` of values."""
+    groups: dict[str, list[str]] = {}
+    for column in frame:
+        head, found, _ = str(column).rpartition(separator)
+        if found and set(frame[column].unique()) <= {0, 1}:
+            groups.setdefault(head, []).append(str(column))
+    folded = frame.copy()
+    for head, columns in groups.items():
+        if len(columns) > 1 and (frame[columns].sum(axis=1) == 1).all():
+            values = frame[columns].idxmax(axis=1).str[len(head) + len(separator) :]
+            folded = folded.drop(columns=columns).assign(**{head: values})
+    return folded
+
+
+def read_csv(file: Path) -> "pd.DataFrame":
+    import pandas as pd
+
+    return pd.read_csv(file)
+
+
+def read_folded(file: Path) -> "pd.DataFrame":
+    return fold_one_hot(read_csv(file))
+
+
+def read_credit(file: Path) -> "pd.DataFrame":
+    return fold_one_hot(read_csv(file)).drop(columns="ID")
+
+
+def mnist_csv(file: Path) -> "tuple[np.ndarray, np.ndarray]":
+    import pandas as pd
+
+    values = pd.read_csv(file, header=None).to_numpy()
+    return values[:, :784].reshape(-1, 28, 28).astype("uint8"), values[:, 784].astype("int64")
+
+
+def idx_images(folder: Path) -> "tuple[np.ndarray, np.ndarray]":
+    import numpy as np
+
+    def idx(name: str, offset: int) -> "np.ndarray":
+        with gzip.open(folder / name) as file:
+            return np.frombuffer(file.read(), np.uint8, offset=offset)
+
+    parts = [
+        (idx(f"{part}-images-idx3-ubyte.gz", 16), idx(f"{part}-labels-idx1-ubyte.gz", 8))
+        for part in ("train", "t10k")
+    ]
+    images = np.concatenate([images.reshape(-1, 28, 28) for images, _ in parts])
+    return images, np.concatenate([labels for _, labels in parts]).astype("int64")
+
+
+def python_source(folder: Path) -> str:
+    left_out = {"test", "tests", "idlelib", "site-packages", "lib2to3", "__pycache__"}
+    files = [p for p in sorted(folder.rglob("*.py")) if not left_out & set(p.parts)]
+    return "\n".join(file.read_text(encoding="utf-8", errors="replace") for file in files)
+
+
+def semanlink(file: Path) -> str:
+    documents = json.loads(file.read_text(encoding="utf-8"))
+    texts = [" ".join((d["arxiv_summary"] or d["comment"] or "").split()) for d in documents]
+    return "\n".join(text for text in texts if len(text) >= 300)
+
+
+def drug_reviews(file: Path) -> str:
+    with zipfile.ZipFile(file) as archive:
+        name = next(name for name in archive.namelist() if "Train" in name and "MACOSX" not in name)
+        rows = csv.DictReader(io.TextIOWrapper(archive.open(name), "utf-8"), delimiter="\t")
+        reviews = [" ".join((row["review"] or "").strip('"').split()) for row in rows]
+    return "\n".join(text for text in reviews if text)
+
+
+def brown(folder: Path) -> str:
+    names = [line.split()[0] for line in (folder / "cats.txt").read_text().splitlines() if line]
+    lines = []
+    for name in names:
+        for line in (folder / name).read_text().splitlines():
+            words = [word.rpartition("/")[0] for word in line.split()]
+            if words:
+                lines.append(" ".join(words))
+    return "\n".join(lines)
+
+
+def speeches(folder: Path) -> str:
+    files = sorted(folder.glob("*.txt"))
+    return "\n".join(file.read_text(encoding="utf-8", errors="replace") for file in files)
+
+
+def smollm2(folder: Path) -> Path:
+    """Unpack the GGUF file once into the cache, as a folder that `from_pretrained` reads."""
+    import torch
+    import transformers
+
+    from stackwise.catalog import cache_folder
+
+    ready = cache_folder() / "models" / "smollm2-135m"
+    if (ready / "config.json").is_file():
+        return ready
+    ready.parent.mkdir(parents=True, exist_ok=True)
+    beside = Path(tempfile.mkdtemp(dir=ready.parent, prefix=".smollm2-"))
+    try:
+        source, file = str(folder.parent), folder.name
+        packed = transformers.AutoModelForCausalLM.from_pretrained(
+            source, gguf_file=file, dtype=torch.float32
+        )
+        config = packed.config
+        if hasattr(config, "quantization_config"):
+            del config.quantization_config  # save_pretrained refuses a model read from GGUF
+        config.architectures = ["LlamaForCausalLM"]
+        model = transformers.LlamaForCausalLM(config)  # type: ignore[arg-type]
+        model.load_state_dict(packed.state_dict())
+        model.save_pretrained(beside)
+        transformers.AutoTokenizer.from_pretrained(source, gguf_file=file).save_pretrained(beside)
+        beside.chmod(0o755)
+        try:
+            os.replace(beside, ready)
+        except OSError:
+            if not (ready / "config.json").is_file():  # no other process was faster
+                raise
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    return ready
