@@ -164,3 +164,22 @@ def test_a_stream_that_is_not_finite_is_refused(llama):
 def test_only_so_many_prompts_are_read(llama):
     examples = examples_of(llama, iter(ids(9)), prompts=2, max_tokens=5)
     assert len(examples) == 2 and examples[0]["input_ids"].shape == (1, 5)
+
+
+def test_each_side_of_an_encoder_decoder_is_probed():
+    from transformers import T5Config, T5ForConditionalGeneration
+
+    torch.manual_seed(0)
+    config = T5Config(
+        vocab_size=50, d_model=32, d_kv=8, d_ff=48, num_layers=3, num_heads=4,
+        decoder_start_token_id=0, pad_token_id=0, eos_token_id=2,
+    )  # fmt: skip
+    model = T5ForConditionalGeneration(config)
+    decoder = depth_efficiency(model, ids(1), side="decoder")
+    assert "future" in decoder.tables and "attention" not in decoder.tables["contribution"]
+    encoder_side = depth_efficiency(model, ids(1), side="encoder")
+    assert (
+        "future" not in encoder_side.tables and "attention" in encoder_side.tables["contribution"]
+    )
+    with pytest.raises(ModelError, match="side='encoder' or side='decoder'"):
+        depth_efficiency(model, ids(1))

@@ -311,7 +311,8 @@ def relative_change(change: Tensor, of: Tensor) -> Tensor:
         (N * B, tokens) float32; denominators are at least 1e-6, as in the authors' code.
     """
     size = tokens_of(of).float().norm(dim=-1).clamp_min(SMALLEST)
-    return tokens_of(change).float().norm(dim=-1) / tiled(size, change)
+    found: Tensor = tokens_of(change).float().norm(dim=-1) / tiled(size, change)
+    return found
 
 
 def output_change(run: CleanRun, edited: Tensor, last: int | None = None) -> Tensor:
@@ -324,7 +325,7 @@ def output_change(run: CleanRun, edited: Tensor, last: int | None = None) -> Ten
         (N, B, T') float32.
     """
     clean = run.output if last is None or not run.per_token else run.output[:, -last:]
-    change = (torch.unflatten(edited, 0, (-1, run.batch)) - clean).norm(dim=-1)
+    change: Tensor = (torch.unflatten(edited, 0, (-1, run.batch)) - clean).norm(dim=-1)
     if run.kind == "values":
         change = change / clean.norm(dim=-1).clamp_min(SMALLEST)
     return change

@@ -14,11 +14,13 @@ def summarised(tables: dict[str, pd.DataFrame]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     said: list[str] = []
     if "contribution" in tables:
-        first, second = _halves(tables["contribution"]["layer"].to_numpy())
+        ratios = tables["contribution"]["layer"].to_numpy()
+        # the first block writes many times the bare stem and would rule its half
+        first, second = _halves(ratios if len(ratios) < 4 else np.r_[np.nan, ratios[1:]])
         found |= {"contribution_first_half": first, "contribution_second_half": second}
         said.append(
             f"Blocks of the second half write {_times(second, first)} as much, relative to the "
-            "stream, as those of the first."
+            "stream, as those of the first (its first block left out)."
         )
     if "cosine" in tables:
         found["cosine_depth"] = turn = cosine_depth(tables["cosine"])
