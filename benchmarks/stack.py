@@ -13,10 +13,10 @@ import copy
 from collections.abc import Callable
 
 import torch
-from side_by_side import alternate, line
 from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from side_by_side import alternate, line
 from stackwise.stack import Stack
 
 SIZES = {"d64-l4": (64, 4, 16), "d256-l8": (256, 8, 64), "d512-l12": (512, 12, 128)}

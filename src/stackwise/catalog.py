@@ -201,7 +201,7 @@ def transform(
     verified: str | None = None,
     verb: str | None = None,
 ) -> Callable[[T], T]:
-    """Register a function `(model, data=None, *, knobs) -> model`. Its knobs are checked on call."""
+    """Register a function `(model, data=None, *, knobs) -> model`. Its knobs are checked."""
     return _function("transform", slug, title, paper, tasks, presets, verified, verb)
 
 

@@ -68,10 +68,15 @@ def _table(columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(*columns, box=SIMPLE, pad_edge=False)
+    first, *rest = columns
+    table = Table(box=SIMPLE, pad_edge=False)
+    table.add_column(first, no_wrap=True, overflow="fold")
+    for name in rest:
+        table.add_column(name, overflow="fold")
     for row in rows:
         table.add_row(*(str(cell) for cell in row))
-    Console(soft_wrap=False).print(table)
+    # a pipe has no width of its own: do not break lines there
+    Console(width=None if sys.stdout.isatty() else 200, markup=False).print(table)
 
 
 def _sets(given: list[str] | None) -> dict[str, str]:
@@ -348,7 +353,7 @@ def compare(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Every method that serves your data, and the baselines: who wins, by how much, at what cost."""
+    """Every method that serves your data, and baselines: who wins, how much, at what cost."""
     from stackwise import studies
     from stackwise.progress import live_study
 
@@ -586,7 +591,7 @@ def list_runs(
     _print("Next: stackwise report RUN...")
 
 
-def _first_score(scores: dict[str, Any] | None) -> str:
+def _first_score(scores: Any) -> str:
     test = (scores or {}).get("test") or {}
     return ", ".join(f"{name} {value:.4g}" for name, value in list(test.items())[:1])
 

@@ -101,7 +101,8 @@ def read_tensors(path: Path) -> "dict[str, Tensor]":
     """Read a safetensors file; `RunError` names it where it is missing, cut off or foreign."""
     from safetensors.torch import load_file
 
-    return _read(Path(path), lambda p: load_file(str(p)))
+    tensors: dict[str, Tensor] = _read(Path(path), lambda p: load_file(str(p)))
+    return tensors
 
 
 def _read(path: Path, reader: Callable[[Path], Any]) -> Any:

@@ -87,7 +87,8 @@ def load(folder: Path | str) -> Any:
     record = Run(folder).record
     if record["status"] != "finished":
         raise RunError(
-            f"{folder} is not finished (status {record['status']}); repeat its command with --resume"
+            f"{folder} is not finished (status {record['status']}); "
+            "repeat its command with --resume"
         )
     if record["kind"] == "probe":
         from stackwise.findings import Findings

@@ -11,6 +11,7 @@ and its batches; the split is that of the task and the same for all. The winner 
 validation score; the test part only says how good each one is.
 """
 
+import functools
 import math
 import time
 import traceback
@@ -23,6 +24,7 @@ from stackwise import runs
 from stackwise.catalog import Card, cards
 from stackwise.errors import KnobError, RunError, StackwiseError, UnknownName, nearest
 from stackwise.files import read_json, write_json
+from stackwise.runs import Run
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,16 +49,16 @@ class Study:
         return dict(read_json(self.folder / "study.json"))
 
     @property
-    def runs(self) -> list[runs.Run]:
+    def runs(self) -> list[Run]:
         """The finished runs, in the order of the plan."""
         folders = [self.folder / "runs" / name for name in self.plan["runs"]]
-        found = [runs.Run(folder) for folder in folders]
+        found = [Run(folder) for folder in folders]
         return [run for run in found if run.finished]
 
     @property
-    def winner(self) -> runs.Run:
+    def winner(self) -> Run:
         """The run to keep: of the best method by validation, its best seed by validation."""
-        return runs.Run(self.folder / self.record["winner"]["folder"])
+        return Run(self.folder / self.record["winner"]["folder"])
 
     def ranking(self) -> "pd.DataFrame":
         """One row a method, best first; see `rank`."""
@@ -229,7 +231,7 @@ class _Fit:
                 slug,
                 seed,
                 self.total - index,
-                lambda event, about=about: tell(about | {"state": "training"} | event),
+                functools.partial(_training, tell, about),
             )
             if problem:
                 failures[_name(slug, seed)] = problem
@@ -252,7 +254,11 @@ class _Fit:
         }
 
 
-def rank(finished: Iterable[runs.Run]) -> "pd.DataFrame":
+def _training(tell: OnEvent, about: dict[str, Any], event: dict[str, Any]) -> None:
+    tell(about | {"state": "training"} | event)
+
+
+def rank(finished: Iterable[Run]) -> "pd.DataFrame":
     """Rank methods over seeds.
 
     Returns:
@@ -261,7 +267,7 @@ def rank(finished: Iterable[runs.Run]) -> "pd.DataFrame":
         `validation` (mean), `fit_seconds`, `predict_ms` (per 1000 rows), `size_mb`, `seeds`.
     """
     import pandas as pd
-    from scipy import stats
+    from scipy.special import stdtrit
 
     records = [run.record for run in finished]
     metric, mode = records[0]["metric"]["name"], records[0]["metric"]["mode"]
@@ -282,7 +288,7 @@ def rank(finished: Iterable[runs.Run]) -> "pd.DataFrame":
         count = len(part)
         mean = part["test"].mean()
         reach = (
-            stats.t.ppf(0.975, count - 1) * part["test"].std(ddof=1) / math.sqrt(count)
+            stdtrit(count - 1, 0.975) * part["test"].std(ddof=1) / math.sqrt(count)
             if count > 1
             else math.nan
         )

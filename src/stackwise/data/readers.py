@@ -144,7 +144,7 @@ def smollm2(folder: Path) -> Path:
         if hasattr(config, "quantization_config"):
             del config.quantization_config  # save_pretrained refuses a model read from GGUF
         config.architectures = ["LlamaForCausalLM"]
-        model = transformers.LlamaForCausalLM(config)
+        model = transformers.LlamaForCausalLM(config)  # type: ignore[arg-type]
         model.load_state_dict(packed.state_dict())
         model.save_pretrained(beside)
         transformers.AutoTokenizer.from_pretrained(source, gguf_file=file).save_pretrained(beside)

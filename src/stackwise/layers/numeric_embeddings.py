@@ -1,6 +1,6 @@
 """Embeddings of numbers: each of F numeric features becomes a vector (arXiv 2203.05556).
 
-    piecewise   z_j = w_j x + c_j + V_j e(x),  V_j = 0 at the start   (version B of arXiv 2410.24210)
+    piecewise   z_j = w_j x + c_j + V_j e(x),  V_j = 0 at the start   (version B, 2410.24210)
                 z_j = V_j e(x) + c_j                                  (version A)
     periodic    z_j = ReLU(L_j [cos(2 pi c_j x), sin(2 pi c_j x)]);  lite: one L for all features
     linear-relu z_j = ReLU(w_j x + c_j)
@@ -75,7 +75,7 @@ def _tree_edges(
     build = DecisionTreeClassifier if classes else DecisionTreeRegressor
     tree = build(max_leaf_nodes=n_bins, random_state=seed).fit(column[:, None], target).tree_
     cuts = tree.threshold[tree.children_left != tree.children_right]
-    return [float(e) for e in np.unique(np.float32([column.min(), column.max(), *cuts]))]
+    return [float(e) for e in np.unique(np.array([column.min(), column.max(), *cuts], np.float32))]
 
 
 class PiecewiseLinearEncoding(nn.Module):

@@ -233,18 +233,19 @@ class Loop:
         self.sums, self.place = {}, 0
         self.epoch += 1
         self._keep_best(model, scores)
+        metrics = {f"train_{name}": value for name, value in means.items()}
+        metrics |= {f"validation_{name}": value for name, value in scores.items()}
         line = {
             "fit": self.fit,
             "phase": self.phase.name,
             "epoch": self.epoch,
             "step": self.step,
-            "metrics": {f"train_{name}": value for name, value in means.items()}
-            | {f"validation_{name}": value for name, value in scores.items()},
+            "metrics": metrics,
             "seconds": round(self.seconds, 3),
         }
         self.history.append(line)
         self.session.log(line)
-        self._tell(line["metrics"])
+        self._tell(metrics)
 
     def _between_steps(self, model: nn.Module) -> bool:
         """Look at the clock and the signals; True ends the epoch early."""
@@ -285,7 +286,7 @@ class Loop:
     def _keep_best(self, model: nn.Module, scores: dict[str, float]) -> None:
         """Keep the weights of a strictly better score."""
         name = self.phase.rule.monitor
-        if name is None:
+        if name is None or not self.phase.rule.settled:
             self.best_epoch = self.epoch
             return
         score = scores[name]

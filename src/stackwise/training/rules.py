@@ -23,10 +23,12 @@ class Rule(Protocol):
         monitor: the name, in what `validate` returns, of the score that early stopping watches;
             None for none.
         mode: whether a smaller or a larger score is better.
+        settled: whether the model is of its final form, so that its score may count as the best.
     """
 
     monitor: str | None
     mode: Literal["min", "max"]
+    settled: bool
 
     def optimizers(self, model: nn.Module) -> list[Optimizer]:
         """Make the optimizers of `model`; called once a phase."""
@@ -98,6 +100,7 @@ class Backprop:
         self.monitor = monitor if validate is not None else None
         self.mode: Literal["min", "max"] = mode
         self.schedule, self.warmup, self.accumulate = schedule, warmup, accumulate
+        self.settled = True
         self.parameters: list[nn.Parameter] = []
 
     def optimizers(self, model: nn.Module) -> list[Optimizer]:

@@ -15,7 +15,7 @@ from stackwise.tasks.table.contract import FeatureContract, TableArrays
 from stackwise.tasks.table.learner import TableClassifier, TableLearner, TableRegressor
 from stackwise.training.batches import ArrayBatches
 
-PRESETS = {
+PRESETS: dict[str, dict[str, Any]] = {
     "quick": {"k": 16, "width": 256, "max_epochs": 20, "patience": 6},
     "standard": {},
     "best": {"num_embedding": "piecewise", "max_epochs": 300, "share_batches": False},
@@ -94,7 +94,7 @@ class TabMKnobs(TableLearner):
         return ArrayBatches(tensors, batch_size, seed=seed, orders=orders)
 
     def decays(self, name: str, parameter: nn.Parameter) -> bool:
-        """Matrices, adapters and the V of piecewise embeddings decay; see appendix D of the paper."""
+        """Matrices, adapters and the V of piecewise embeddings decay (appendix D of the paper)."""
         return not name.endswith(("bias", "frequencies", "embedding.linear.weight"))
 
     def select_members(self, X: Any, y: Any, *, how: Literal["greedy", "best"] = "greedy") -> Self:
@@ -150,7 +150,7 @@ class TabMKnobs(TableLearner):
     verified="tests/build/test_tabm_parity.py",
 )
 class TabMClassifier(TabMKnobs, TableClassifier):
-    """Train k MLPs that share almost all weights as one network, and average their probabilities."""
+    """Train k MLPs that share almost all weights as one network; average their probabilities."""
 
 
 @learner(
@@ -163,4 +163,4 @@ class TabMClassifier(TabMKnobs, TableClassifier):
     verified="tests/build/test_tabm_parity.py",
 )
 class TabMRegressor(TabMKnobs, TableRegressor):
-    """Train k MLPs that share almost all weights as one network, and average their predictions."""
+    """Train k MLPs that share almost all weights as one network; average their predictions."""

@@ -4,6 +4,7 @@ Equations and initial values are those of arXiv 2410.24210, section 3 and append
 """
 
 import copy
+import itertools
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -93,7 +94,7 @@ class TabM(nn.Module):
             nn.Sequential(
                 self._layer(index, before, after, first, chunks), nn.ReLU(), nn.Dropout(dropout)
             )
-            for index, (before, after) in enumerate(zip(widths, widths[1:], strict=False))
+            for index, (before, after) in enumerate(itertools.pairwise(widths))
         )
         self.head = EnsembleLinear(widths[-1], n_outputs, k=k)
 
@@ -193,7 +194,8 @@ class TabM(nn.Module):
         one = self.prune([index])
         layers: list[nn.Module] = []
         for block in one.blocks:
-            layers += [_merged(block[0]), *copy.deepcopy(list(block)[1:])]
+            linear, *rest = block.children()
+            layers += [_merged(linear), *copy.deepcopy(rest)]
         if one.r is not None:
             first = layers[0]
             assert isinstance(first, nn.Linear)

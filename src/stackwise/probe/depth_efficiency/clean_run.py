@@ -214,7 +214,7 @@ class CleanRun:
     def block(self, index: int, streams: Tensor) -> Tensor:
         """Block `index` on edited streams (N * B, T, d), a few at a time; same shape out."""
         rows = max(1, TOKENS_AT_ONCE // (self.tokens * self.batch)) * self.batch
-        parts = [self._block(index, part) for part in streams.split(rows)]
+        parts = [self._block(index, part) for part in torch.split(streams, rows)]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def _block(self, index: int, streams: Tensor) -> Tensor:
@@ -223,7 +223,8 @@ class CleanRun:
         args = tuple(self._tiled(value, copies) for value in args)
         kwargs = {name: self._tiled(value, copies) for name, value in kwargs.items()}
         output = self.stack.blocks[index](streams, *args, **kwargs)
-        return output[0] if isinstance(output, tuple) else output
+        stream: Tensor = output[0] if isinstance(output, tuple) else output
+        return stream
 
     def head(self, streams: Tensor, last: int | None = None) -> Tensor:
         """What the model makes of edited final streams (N * B, T, d).
@@ -323,7 +324,7 @@ def output_change(run: CleanRun, edited: Tensor, last: int | None = None) -> Ten
         (N, B, T') float32.
     """
     clean = run.output if last is None or not run.per_token else run.output[:, -last:]
-    change = (edited.unflatten(0, (-1, run.batch)) - clean).norm(dim=-1)
+    change = (torch.unflatten(edited, 0, (-1, run.batch)) - clean).norm(dim=-1)
     if run.kind == "values":
         change = change / clean.norm(dim=-1).clamp_min(SMALLEST)
     return change

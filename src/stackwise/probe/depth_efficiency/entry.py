@@ -27,7 +27,7 @@ PROBES = ("contribution", "cosine", "skip", "future", "local", "lens")
 
 @probe(
     "depth-efficiency",
-    title="Depth efficiency: what each block of a residual network is used for",
+    title="What each block of a network is used for",
     paper="2505.13898",
     tasks=("text",),
     presets={
@@ -220,7 +220,11 @@ class _Collected:
         if not self.lens.empty:
             tables["lens"] = self.lens.table()
         self._complain_of_short_prompts(tables)
-        summary = {"depth": self.depth, "prompts": self.prompts, "tokens": self.tokens}
+        summary: dict[str, Any] = {
+            "depth": self.depth,
+            "prompts": self.prompts,
+            "tokens": self.tokens,
+        }
         summary |= summarised(tables)
         summary["notes"] = self.notes
         return Findings(tables, _figures(tables), summary)

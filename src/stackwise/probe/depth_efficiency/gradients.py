@@ -69,7 +69,7 @@ def attribution(run: CleanRun, index: int, start: int, steps: int, site: Part) -
     change = value - value.mean(1, keepdim=True)
     gradient = torch.zeros_like(value)
     fractions = torch.arange(steps, device=value.device) / steps
-    for part in fractions.split(STEPS_AT_ONCE):
+    for part in torch.split(fractions, STEPS_AT_ONCE):
         points = (value - (1 - part[:, None, None]) * change).requires_grad_()
         with torch.enable_grad():
             total = answer_probability(run, index, points, start, site).sum()
@@ -85,5 +85,5 @@ def answer_probability(run: CleanRun, index: int, points: Tensor, start: int, si
         with run.sublayers.edited(index, site, points):
             streams = run.block(index, tiled(run.hidden[index], points))
     output = run.head(run.finish(index + 1, streams), last=run.tokens - start + 1)
-    true = run.example["input_ids"][0, start:]
+    true = dict(run.example)["input_ids"][0, start:]
     return output[:, torch.arange(len(true)), true].sum(-1)

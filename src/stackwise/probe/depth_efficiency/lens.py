@@ -45,7 +45,7 @@ def lens(run: CleanRun, protect: int = 1) -> tuple[Tensor, Tensor]:
     answer = clean.topk(top).indices  # (B, T', top)
     divergences, overlaps = [], []
     for _, read in run.heads(torch.cat(run.hidden)):
-        read = read[:, first:].unflatten(0, (-1, run.batch))  # (layers, B, T', C)
+        read = torch.unflatten(read[:, first:], 0, (-1, run.batch))  # (layers, B, T', C)
         logs = read.clamp_min(1e-30).log() - clean.clamp_min(1e-30).log()
         divergences.append((read * logs).sum(-1).flatten(1).clamp_min(0).cpu())
         chosen = read.topk(top).indices  # (layers, B, T', top)

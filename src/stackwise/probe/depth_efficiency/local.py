@@ -49,7 +49,7 @@ def local(
             edited = tiled(stream, index * len(splits)) - torch.cat(taken)
             written = run.block(index, edited) - edited
             change = relative_change(written - tiled(contribution, written), contribution)
-            change = change.unflatten(0, (index, len(splits), run.batch)).transpose(0, 1)
+            change = torch.unflatten(change, 0, (index, len(splits), run.batch)).transpose(0, 1)
             found[:, :index, index] = change.cpu()
         source = run.contribution(index) if part == "layer" else run.sublayers.of(part)[index]
         for tokens in changed:

@@ -145,7 +145,7 @@ def _errors(
             count += len(first[0])
             sizes = [target.shape[-1] for target in second]
             for place, source in enumerate(chosen):
-                mapped = (_with_one(first[source]) @ maps[place]).split(sizes, -1)
+                mapped = torch.split(_with_one(first[source]) @ maps[place], sizes, -1)
                 for column, (guess, target) in enumerate(zip(mapped, second, strict=True)):
                     off = (target - guess).norm(dim=-1) / target.norm(dim=-1).clamp_min(1e-6)
                     error[source, column] += off.sum()
@@ -186,4 +186,5 @@ def _solved(gram: Tensor, cross: Tensor, ridge: float) -> Tensor:
     penalty = torch.zeros(len(gram), dtype=gram.dtype)
     # a feature that never moves would leave the system singular
     penalty[:-1] = count * (ridge * variance + 1e-12 * variance.mean() + 1e-12)
-    return torch.linalg.solve(gram + penalty.diag(), cross)
+    solution: Tensor = torch.linalg.solve(gram + penalty.diag(), cross)
+    return solution

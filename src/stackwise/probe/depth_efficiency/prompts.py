@@ -160,10 +160,10 @@ def _split(
     item: Any, model: nn.Module, tokenizer: Any, max_tokens: int | None
 ) -> Iterable[Example]:
     if isinstance(item, str):
-        ids = _encoded(item, tokenizer)[:max_tokens]
-        if not ids:
+        encoded = _encoded(item, tokenizer)[:max_tokens]
+        if not encoded:
             raise DataError(f"the prompt {item[:40]!r} has no token")
-        return _rows({"input_ids": torch.tensor([ids])}, model, None)
+        return _rows({"input_ids": torch.tensor([encoded])}, model, None)
     if isinstance(item, Mapping) or hasattr(item, "keys"):
         batch = {str(name): item[name] for name in item.keys()}  # noqa: SIM118
         return _rows(batch, model, max_tokens) if "input_ids" in batch else [batch]

@@ -101,7 +101,7 @@ def skip(
         started = torch.cat([_silenced(run, index, tokens, part) for tokens in changed])
         written = torch.cat([later - streams, started - tiled(stream, len(splits))])
         change = relative_change(written - tiled(contribution, written), contribution)
-        change = change.unflatten(0, (index + 1, len(splits), run.batch)).transpose(0, 1)
+        change = torch.unflatten(change, 0, (index + 1, len(splits), run.batch)).transpose(0, 1)
         relative[:, : index + 1, index] = change.cpu()
         streams = torch.cat([later, started])
     relative = unmeasured_to_nan(run, relative, splits, protect)
@@ -157,7 +157,7 @@ def _output_changes(
     found = torch.cat(changes)
     whole = torch.zeros(*found.shape[:2], run.output.shape[1])
     whole[..., -found.shape[-1] :] = found
-    whole = whole.unflatten(0, (run.depth, len(splits))).transpose(0, 1)
+    whole = torch.unflatten(whole, 0, (run.depth, len(splits))).transpose(0, 1)
     if run.per_token:
         whole = unmeasured_to_nan(run, whole.contiguous(), splits, protect)
     return whole.flatten(-2)

@@ -92,12 +92,12 @@ def find_sublayers(run: "CleanRun") -> Sublayers:
     )
     for index in range(run.depth):
         total = run.hidden[index] + found.attention[index] + found.mlp[index]
-        error = float((total - run.hidden[index + 1]).abs().max())
+        off = float((total - run.hidden[index + 1]).abs().max())
         size = float(run.hidden[index + 1].abs().max())
-        if error > 1e-4 * max(size, 1.0):
+        if off > 1e-4 * max(size, 1.0):
             raise ModelError(
                 f"block {index} is not residual: its output does not equal input + sublayers "
-                f"(max error {error:.2g})"
+                f"(max error {off:.2g})"
             )
         found.writers.append(_writers(run, index, found))
         found.parallel.append(_is_parallel(run, index, found))

@@ -3,7 +3,7 @@
 An estimator takes pandas or polars frames and arrays, learns from the training rows a
 `FeatureContract` that says what the columns hold, and keeps it. Subclasses say what to do with the
 features (`_fit_parts`, `_predict_arrays`) and how their own state is kept (`_write`, `_read`);
-`NumberTarget` and `ClassTarget` say what the target is.
+`NumberTarget` and `ClassTarget` (targets.py) say what the target is.
 """
 
 import numbers
@@ -11,17 +11,13 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import numpy as np
 import pandas as pd
-from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
-from sklearn.utils import compute_sample_weight
-from sklearn.utils.multiclass import check_classification_targets
+from sklearn.base import BaseEstimator
 from sklearn.utils.validation import (
-    check_array,
     check_is_fitted,
-    column_or_1d,
     validate_data,
 )
 
@@ -48,16 +44,6 @@ def table_knobs(
     ] = "quantile",
 ) -> None:
     """The knobs of every neural learner on tables."""
-
-
-def class_knobs(
-    *,
-    class_weight: Annotated[
-        Literal["balanced"] | dict[Any, float] | None,
-        Knob("weights of the classes: balanced, or a mapping from class to weight"),
-    ] = None,
-) -> None:
-    """The knobs of every classifier on tables."""
 
 
 @dataclass
@@ -89,6 +75,10 @@ class TableEstimator(BaseEstimator):
     should know).
     """
 
+    if TYPE_CHECKING:  # knobs are written by the catalog, targets are mixed in
+
+        def __getattr__(self, name: str) -> Any: ...
+
     def fit(
         self,
         X: Any,
@@ -119,13 +109,9 @@ class TableEstimator(BaseEstimator):
             )
         labels = self._read_target(y)
         if len(labels) != len(frame):
-            raise DataError(
-                f"X has {len(frame)} rows and y has {len(labels)}; they must agree"
-            )
+            raise DataError(f"X has {len(frame)} rows and y has {len(labels)}; they must agree")
         if len(labels) < 2:
-            raise DataError(
-                f"{len(labels)} sample is too few to learn from; give at least 2 rows"
-            )
+            raise DataError(f"{len(labels)} sample is too few to learn from; give at least 2 rows")
         weight = _read_weight(sample_weight, len(labels))
         self.notes_: list[str] = []
         self._learn_target(labels[weight > 0])
@@ -162,9 +148,7 @@ class TableEstimator(BaseEstimator):
         record = {
             "format": FORMAT,
             "class": type(self).__name__,
-            "knobs": {
-                name: _knob_json(v) for name, v in self.get_params(deep=False).items()
-            },
+            "knobs": {name: _knob_json(v) for name, v in self.get_params(deep=False).items()},
             "features_in": self.n_features_in_,
             "names_in": list(getattr(self, "feature_names_in_", [])) or None,
             "seed": self.seed_,
@@ -185,17 +169,13 @@ class TableEstimator(BaseEstimator):
         record = read_json(folder / "model.json")
         if not isinstance(record, dict) or record.get("class") != cls.__name__:
             found = record.get("class") if isinstance(record, dict) else None
-            raise RunError(
-                f"{folder} holds a {found}, not a {cls.__name__}; try stackwise.load"
-            )
+            raise RunError(f"{folder} holds a {found}, not a {cls.__name__}; try stackwise.load")
         if record["format"] > FORMAT:
             raise RunError(
                 f"{folder} was written by a newer stackwise (format {record['format']}, this one "
                 f"reads up to {FORMAT})"
             )
-        made = cls(
-            **{name: _knob_back(value) for name, value in record["knobs"].items()}
-        )
+        made = cls(**{name: _knob_back(value) for name, value in record["knobs"].items()})
         made.n_features_in_ = record["features_in"]
         if record["names_in"] is not None:
             made.feature_names_in_ = np.array(record["names_in"], dtype=object)
@@ -221,15 +201,11 @@ class TableEstimator(BaseEstimator):
         if hasattr(X, "columns") and not hasattr(X, "tocsr"):
             frame = as_frame(X)
             if not len(frame):
-                raise DataError(
-                    "the table has no rows (0 sample(s)); at least 1 is needed"
-                )
+                raise DataError("the table has no rows (0 sample(s)); at least 1 is needed")
             if fit:
                 self._remember_columns(frame)
             return frame
-        return np.asarray(
-            validate_data(self, X, dtype=None, ensure_all_finite=False, reset=fit)
-        )
+        return np.asarray(validate_data(self, X, dtype=None, ensure_all_finite=False, reset=fit))
 
     def _remember_columns(self, frame: pd.DataFrame) -> None:
         self.n_features_in_ = frame.shape[1]
@@ -238,26 +214,22 @@ class TableEstimator(BaseEstimator):
         elif hasattr(self, "feature_names_in_"):
             del self.feature_names_in_
 
-    def _split(
-        self, known: Part, given: tuple[Any, Any] | None
-    ) -> tuple[Part, Part | None]:
+    def _split(self, known: Part, given: tuple[Any, Any] | None) -> tuple[Part, Part | None]:
         """The rows to learn from and those that decide when to stop (None where there are none)."""
         if given is not None:
-            held = self._known_rows(*given, "validation")
+            held = self._known_rows(given, "validation")
             return known, held if len(held.target) else None
         share = getattr(self, "validation", 0.0)
         out = validation_rows(known.target, share, self._by_class, self.seed_)
         if not out.any():
             if share:
-                self.notes_.append(
-                    "too few rows for a validation part: trained without stopping"
-                )
+                self.notes_.append("too few rows for a validation part: trained without stopping")
             return known, None
         return known.take(np.flatnonzero(~out)), known.take(np.flatnonzero(out))
 
-    def _known_rows(self, X: Any, y: Any, name: str) -> Part:
+    def _known_rows(self, given: tuple[Any, Any], name: str) -> Part:
         """Read rows that come beside the training rows; classes never seen there are left out."""
-        frame, labels = self._rows(X, y)
+        frame, labels = self._rows(*given)
         known = self._known(labels)
         if not known.all():
             self.notes_.append(
@@ -271,9 +243,7 @@ class TableEstimator(BaseEstimator):
         frame = self._read_table(X, fit=False)
         labels = self._read_target(y)
         if len(labels) != len(frame):
-            raise DataError(
-                f"X has {len(frame)} rows and y has {len(labels)}; they must agree"
-            )
+            raise DataError(f"X has {len(frame)} rows and y has {len(labels)}; they must agree")
         return frame, labels
 
     def _quietly(self, frame: pd.DataFrame | np.ndarray) -> TableArrays:
@@ -286,112 +256,6 @@ class TableEstimator(BaseEstimator):
         return {"numeric": self.preprocess}
 
 
-class NumberTarget(RegressorMixin):
-    """The target is a number. Fitted: `target_mean_` and `target_scale_` of the training rows."""
-
-    problem: ClassVar[str] = "regression"
-    _by_class: ClassVar[bool] = False
-    n_outputs_: ClassVar[int] = 1
-
-    def _read_target(self, y: Any) -> np.ndarray:
-        try:
-            read = check_array(
-                _flat_target(y), ensure_2d=False, dtype=np.float64, input_name="y"
-            )
-        except (TypeError, ValueError) as error:
-            raise DataError(f"the target must be finite numbers: {error}") from error
-        return np.asarray(read)
-
-    def _learn_target(self, values: np.ndarray) -> None:
-        """A number needs nothing before the rows are split."""
-
-    def _settle_scale(self, values: np.ndarray) -> None:
-        """Take mean and population standard deviation from the training rows alone."""
-        spread = float(values.std())
-        self.target_mean_ = float(values.mean())
-        self.target_scale_ = spread if spread > 0 and np.isfinite(spread) else 1.0
-
-    def _known(self, values: np.ndarray) -> np.ndarray:
-        return np.ones(len(values), dtype=bool)
-
-    def _encode(self, values: np.ndarray) -> np.ndarray:
-        return values
-
-    def _class_weights(self, values: np.ndarray) -> np.ndarray:
-        return np.ones(len(values))
-
-    def _target_json(self) -> dict[str, Any]:
-        return {"mean": self.target_mean_, "scale": self.target_scale_}
-
-    def _read_target_json(self, record: dict[str, Any]) -> None:
-        self.target_mean_, self.target_scale_ = record["mean"], record["scale"]
-
-
-class ClassTarget(ClassifierMixin):
-    """The target is a class. Fitted: `classes_`, sorted."""
-
-    problem: ClassVar[str] = "classification"
-    _by_class: ClassVar[bool] = True
-
-    @property
-    def n_outputs_(self) -> int:
-        """Logits of the network: one a class, also for two."""
-        return len(self.classes_)
-
-    def predict(self, X: Any) -> np.ndarray:
-        """(n,) the most probable class of each row."""
-        probabilities = self.predict_proba(X)
-        return np.asarray(self.classes_[probabilities.argmax(1)])
-
-    def _read_target(self, y: Any) -> np.ndarray:
-        labels = _flat_target(y)
-        if labels.dtype.kind == "f" and not np.isfinite(labels).all():
-            raise DataError("Input y contains NaN or infinity; leave those rows out")
-        if labels.dtype == object and pd.isna(labels).any():
-            raise DataError(
-                "Input y contains NaN or None: a class is missing; leave those rows out"
-            )
-        check_classification_targets(labels)
-        return np.asarray(labels)
-
-    def _learn_target(self, labels: np.ndarray) -> None:
-        self.classes_ = np.unique(labels)
-        if len(self.classes_) < 2:
-            raise DataError(
-                f"y holds one class ({self.classes_[0]!r}); a classifier needs at least two classes"
-            )
-
-    def _settle_scale(self, codes: np.ndarray) -> None:
-        """Classes have no scale."""
-
-    def _known(self, labels: np.ndarray) -> np.ndarray:
-        return pd.Index(self.classes_).get_indexer(pd.Index(labels)) >= 0
-
-    def _encode(self, labels: np.ndarray) -> np.ndarray:
-        codes = pd.Index(self.classes_).get_indexer(pd.Index(labels))
-        if (codes < 0).any():
-            strange = labels[codes < 0][0]
-            raise DataError(
-                f"y holds the class {strange!r}, which is none of the {len(self.classes_)} of the "
-                f"training rows (such as {self.classes_[0]!r})"
-            )
-        return codes.astype(np.int64)
-
-    def _class_weights(self, labels: np.ndarray) -> np.ndarray:
-        if self.class_weight is None:
-            return np.ones(len(labels))
-        return np.asarray(
-            compute_sample_weight(self.class_weight, labels), dtype=np.float64
-        )
-
-    def _target_json(self) -> dict[str, Any]:
-        return {"dtype": self.classes_.dtype.str, "classes": self.classes_.tolist()}
-
-    def _read_target_json(self, record: dict[str, Any]) -> None:
-        dtype = object if record["dtype"] == "|O" else np.dtype(record["dtype"])
-        self.classes_ = np.array(record["classes"], dtype=dtype)
-
-
 def validation_rows(target: np.ndarray, share: float, by_class: bool, seed: int) -> np.ndarray:
     """Which rows to hold out, (n,) bool: a random `share`, of each class where `by_class`.
 
@@ -400,11 +264,7 @@ def validation_rows(target: np.ndarray, share: float, by_class: bool, seed: int)
     """
     generator = np.random.default_rng(seed)
     held = np.zeros(len(target), dtype=bool)
-    groups = (
-        [np.flatnonzero(target == code) for code in np.unique(target)]
-        if by_class
-        else []
-    )
+    groups = [np.flatnonzero(target == code) for code in np.unique(target)] if by_class else []
     for rows in groups or [np.arange(len(target))]:
         held[generator.permutation(rows)[: int(share * len(rows) + 1e-9)]] = True
     return held
@@ -417,18 +277,6 @@ def _seed(random_state: int | None) -> int:
     return int(random_state)
 
 
-def _flat_target(y: Any) -> np.ndarray:
-    """A column of any frame library, a list or an array as an (n,) array."""
-    if hasattr(y, "to_pandas"):
-        y = y.to_pandas()
-    if isinstance(y, pd.Series | pd.DataFrame):
-        y = y.to_numpy()
-    flat = np.asarray(column_or_1d(y, warn=True))
-    if flat.dtype.kind == "c":
-        raise DataError("Complex data not supported: y holds complex numbers")
-    return flat
-
-
 def _read_weight(given: Any, rows: int) -> np.ndarray:
     if given is None:
         return np.ones(rows)
@@ -436,9 +284,7 @@ def _read_weight(given: Any, rows: int) -> np.ndarray:
         given = np.full(rows, float(given))
     weight = np.array(given, dtype=np.float64)
     if weight.shape != (rows,):
-        raise DataError(
-            f"sample_weight has shape {weight.shape}; it must be one number a row"
-        )
+        raise DataError(f"sample_weight has shape {weight.shape}; it must be one number a row")
     if not np.isfinite(weight).all() or (weight < 0).any():
         raise DataError("sample_weight must be finite and not negative")
     if not weight.any():
@@ -459,5 +305,5 @@ def _scalar(value: Any) -> Any:
 
 def _knob_back(value: Any) -> Any:
     if isinstance(value, dict) and set(value) == {"pairs"}:
-        return {key: item for key, item in value["pairs"]}
+        return dict(value["pairs"])
     return value

@@ -90,7 +90,7 @@ def export(reference: Any, path: Path | str) -> list[Path]:
     rows = torch.export.Dim("rows")
     with warnings.catch_warnings(), _without_advice():
         warnings.simplefilter("ignore")
-        program = torch.onnx.export(
+        program: Any = torch.onnx.export(
             whole, tuple(example.values()), input_names=list(example), verbose=False, dynamo=True,
             output_names=[whole.output_name], dynamic_shapes=(tuple({0: rows} for _ in example),),
         )  # fmt: skip
@@ -114,6 +114,13 @@ def _without_advice() -> Iterator[None]:
 
 class WholeModel(nn.Module):
     """Raw numbers and codes in, prediction out: scaling, network and mean in one module."""
+
+    quantiles: Tensor
+    references: Tensor
+    mean: Tensor
+    scale: Tensor
+    target_mean: Tensor
+    target_scale: Tensor
 
     def __init__(self, learner: TableLearner) -> None:
         super().__init__()
@@ -147,11 +154,14 @@ class WholeModel(nn.Module):
 
     def forward(self, *given: Tensor) -> Tensor:
         """The inputs that there are, in the order numbers, codes, texts."""
-        inputs = dict(zip((name for name, width in self.widths.items() if width), given, strict=True))
+        inputs = dict(
+            zip((name for name, width in self.widths.items() if width), given, strict=True)
+        )
         like = given[0]
         parts, codes = [], []
         if "numbers" in inputs:
             numbers = inputs["numbers"]
+            numbers = torch.where(torch.isinf(numbers), torch.full_like(numbers, math.nan), numbers)
             parts.append(self.scaled(numbers))
             for place, period in self.cycles:
                 parts.append(_waves(numbers[:, place], period))
@@ -160,10 +170,10 @@ class WholeModel(nn.Module):
         if "codes" in inputs:
             codes.append(inputs["codes"])
         for place in self.flags:
-            codes.append(torch.isnan(inputs["numbers"][:, place : place + 1]).long())
+            codes.append(torch.isnan(numbers[:, place : place + 1]).long())
         numeric = torch.cat(parts, 1) if parts else like.new_zeros((len(like), 0)).float()
         categorical = torch.cat(codes, 1) if codes else like.new_zeros((len(like), 0)).long()
-        output = self.network(numeric, categorical).double()
+        output: Tensor = self.network(numeric, categorical).double()
         if self.by_class:
             output = output.softmax(-1)
         if output.ndim == 3:
@@ -172,7 +182,7 @@ class WholeModel(nn.Module):
 
     def scaled(self, numbers: Tensor) -> Tensor:
         """(B, a) float64 with NaN -> (B, a) float32, as `NumberScaler.transform` does it."""
-        missing = torch.isnan(numbers) | torch.isinf(numbers)
+        missing = torch.isnan(numbers)
         known = torch.where(missing, torch.zeros_like(numbers), numbers)
         rest: Any = 0.0
         if self.scaling == "quantile":
@@ -206,7 +216,7 @@ class WholeModel(nn.Module):
         return torch.where(numbers + edge > last, torch.ones_like(share), share)
 
     def _count(self, numbers: Tensor, *, strict: bool) -> Tensor:
-        """How many quantiles of its column lie below a number (or at it): halving, in log2 steps."""
+        """How many quantiles of its column lie below a number (or at it), found by halving."""
         count = self.quantiles.shape[1]
         found = torch.zeros_like(numbers, dtype=torch.int64)
         step = 1 << (count.bit_length() - 1)
@@ -284,7 +294,9 @@ def description(learner: TableLearner, whole: WholeModel) -> dict[str, Any]:
             "columns": [
                 {"name": name} | code_table(column, cardinality)
                 for name, column, cardinality in zip(
-                    contract.categorical_names, contract._coded, contract.cardinalities,
+                    contract.categorical_names,
+                    contract._coded,
+                    contract.cardinalities,
                     strict=False,
                 )
             ],

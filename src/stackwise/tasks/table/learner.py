@@ -31,14 +31,7 @@ from torch import nn
 from stackwise.errors import DataError, ModelError, RunError
 from stackwise.files import read_tensors, write_tensors
 from stackwise.tasks.table.contract import FeatureContract, TableArrays
-from stackwise.tasks.table.estimator import (
-    ClassTarget,
-    NumberTarget,
-    Part,
-    TableEstimator,
-    class_knobs,
-    table_knobs,
-)
+from stackwise.tasks.table.estimator import Part, TableEstimator, table_knobs
 from stackwise.tasks.table.outputs import (
     batch_loss,
     mean_values,
@@ -46,6 +39,7 @@ from stackwise.tasks.table.outputs import (
     through_network,
     validation_scores,
 )
+from stackwise.tasks.table.targets import ClassTarget, NumberTarget, class_knobs
 from stackwise.training.batches import ArrayBatches
 from stackwise.training.loop import train
 from stackwise.training.rules import Backprop, decays
@@ -100,9 +94,7 @@ class TableLearner(TableEstimator):
             (n, k, C): probabilities, or for regression (n, k, 1) values; k = 1 for one network.
         """
         found = self._outputs(X, partial(member_values, classes=self._by_class))
-        return (
-            found if self._by_class else found * self.target_scale_ + self.target_mean_
-        )
+        return found if self._by_class else found * self.target_scale_ + self.target_mean_
 
     def trainable(
         self, data: Any, *, batch_size: int | None = None, seed: int | None = None
@@ -119,9 +111,7 @@ class TableLearner(TableEstimator):
         train_part, held = self._parts_of(data)
         tensors = self._tensors(self._quietly(train_part.frame), train_part)
         size = batch_size or self._batch_size(len(train_part.target))
-        batches = self.build_batches(
-            tensors, size, self.seed_ if seed is None else seed
-        )
+        batches = self.build_batches(tensors, size, self.seed_ if seed is None else seed)
         validate, monitor = self._validation(held)
         return Trainable(
             model=copy.deepcopy(self.network_), batches=batches, loss=batch_loss,
@@ -169,7 +159,7 @@ class TableLearner(TableEstimator):
         """The target as the network learns it."""
         if self._by_class:
             return target
-        return (target - self.target_mean_) / self.target_scale_
+        return np.asarray((target - self.target_mean_) / self.target_scale_)
 
     def _tensors(self, arrays: TableArrays, part: Part) -> dict[str, torch.Tensor]:
         """The training rows as tensors; weights are scaled to a mean of 1."""
@@ -200,10 +190,8 @@ class TableLearner(TableEstimator):
 
     def _parts_of(self, data: Any) -> tuple[Part, Part | None]:
         if hasattr(data, "part"):
-            held = self._known_rows(*data.part("validation"), "validation")
-            return self.trained_part(*data.part("train")), held if len(
-                held.target
-            ) else None
+            held = self._known_rows(data.part("validation"), "validation")
+            return self.trained_part(*data.part("train")), held if len(held.target) else None
         if not isinstance(data, tuple) or len(data) != 2:
             raise DataError(
                 f"a {type(self).__name__} trains on (X, y) or on a loaded table, not on a "
@@ -214,9 +202,7 @@ class TableLearner(TableEstimator):
     def _outputs(self, X: Any, reduce: Any) -> np.ndarray:
         check_is_fitted(self, "network_")
         arrays = self.transform_columns(X)
-        return through_network(
-            self.network_, arrays.numeric, arrays.categorical, reduce
-        )
+        return through_network(self.network_, arrays.numeric, arrays.categorical, reduce)
 
     def _mean(self, X: Any) -> np.ndarray:
         """(n, C) mean probabilities, or (n, 1) standardised values."""
@@ -240,9 +226,7 @@ class TableLearner(TableEstimator):
         try:
             network.load_state_dict(read_tensors(folder / "model.safetensors"))
         except RuntimeError as error:
-            raise RunError(
-                f"{folder} holds weights of another network ({error})"
-            ) from error
+            raise RunError(f"{folder} holds weights of another network ({error})") from error
         self.network_ = network.eval()
         self.history_ = record["history"]
         self.best_epoch_ = record["best_epoch"]
@@ -293,9 +277,7 @@ def _told(verbose: bool) -> Iterator[None]:
 
 def _print_epoch(event: dict[str, Any]) -> None:
     if event.get("metrics"):
-        scores = "  ".join(
-            f"{name} {value:.5g}" for name, value in event["metrics"].items()
-        )
+        scores = "  ".join(f"{name} {value:.5g}" for name, value in event["metrics"].items())
         print(f"epoch {event['epoch']}/{event['max_epochs']}  {scores}", flush=True)
 
 

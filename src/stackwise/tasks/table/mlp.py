@@ -6,6 +6,7 @@ on scaled numbers and one-hot categories, without normalisation or residuals: th
 arXiv 2410.24210, with the learning rate that suits it rather than the one that suits an ensemble.
 """
 
+from itertools import pairwise
 from typing import Annotated, Any
 
 import torch
@@ -53,7 +54,7 @@ class MLP(nn.Module):
         widths = [n_numeric + sum(self.cardinalities), *[width] * n_blocks]
         self.blocks = nn.ModuleList(
             nn.Sequential(nn.Linear(before, after), nn.ReLU(), nn.Dropout(dropout))
-            for before, after in zip(widths, widths[1:], strict=False)
+            for before, after in pairwise(widths)
         )
         self.head = nn.Linear(widths[-1], n_outputs)
 
@@ -62,10 +63,11 @@ class MLP(nn.Module):
         x = torch.cat([numeric, one_hot(categorical, self.cardinalities)], dim=1)
         for block in self.blocks:
             x = block(x)
-        return self.head(x)
+        output: Tensor = self.head(x)
+        return output
 
 
-_MLP = {
+_MLP: dict[str, Any] = {
     "title": "Plain MLP",
     "training": {"lr": 5e-4, "weight_decay": 1e-4},
     "presets": {
@@ -92,9 +94,7 @@ class MLPRegressor(TableRegressor):
         width: Annotated[
             int, Knob("units of a layer", ge=1, le=16384, log=True, search=(64, 1024))
         ] = 256,
-        n_blocks: Annotated[
-            int, Knob("layers before the head", ge=1, le=64, search=(1, 6))
-        ] = 3,
+        n_blocks: Annotated[int, Knob("layers before the head", ge=1, le=64, search=(1, 6))] = 3,
         dropout: Annotated[
             float,
             Knob("probability that a unit is dropped", ge=0, lt=1, search=(0.0, 0.5)),
@@ -117,9 +117,7 @@ class MLPClassifier(TableClassifier):
         width: Annotated[
             int, Knob("units of a layer", ge=1, le=16384, log=True, search=(64, 1024))
         ] = 256,
-        n_blocks: Annotated[
-            int, Knob("layers before the head", ge=1, le=64, search=(1, 6))
-        ] = 3,
+        n_blocks: Annotated[int, Knob("layers before the head", ge=1, le=64, search=(1, 6))] = 3,
         dropout: Annotated[
             float,
             Knob("probability that a unit is dropped", ge=0, lt=1, search=(0.0, 0.5)),

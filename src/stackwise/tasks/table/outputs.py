@@ -75,9 +75,7 @@ def through_network(
     Returns:
         What `reduce` kept, for all n rows.
     """
-    device = next(
-        (tensor.device for tensor in network.parameters()), torch.device("cpu")
-    )
+    device = next((tensor.device for tensor in network.parameters()), torch.device("cpu"))
     size = block_rows(network, device)
     first = torch.zeros((size, numeric.shape[1]), dtype=torch.float32, device=device)
     second = torch.zeros((size, categorical.shape[1]), dtype=torch.int64, device=device)
@@ -92,9 +90,7 @@ def through_network(
                 first[:rows] = numbers[start : start + rows]
                 second[:rows] = codes[start : start + rows]
                 output = network(first, second).float().cpu()
-                found.append(
-                    reduce(output if output.ndim == 3 else output[:, None])[:rows]
-                )
+                found.append(reduce(output if output.ndim == 3 else output[:, None])[:rows])
     finally:
         network.train(was_training)
     return np.concatenate(found)
@@ -143,9 +139,7 @@ def validation_scores(
     """
     share = weight / weight.sum()
     if not classes:
-        return {
-            "rmse": float(np.sqrt((share * (mean[:, 0] - target) ** 2).sum()) * scale)
-        }
+        return {"rmse": float(np.sqrt((share * (mean[:, 0] - target) ** 2).sum()) * scale)}
     chosen = mean[np.arange(len(target)), target]
     right = mean.argmax(1) == target
     return {

@@ -1,0 +1,1 @@
+"""Methods that answer: how do I make it smaller or shallower?"""

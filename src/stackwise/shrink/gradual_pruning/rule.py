@@ -1,0 +1,167 @@
+"""The training rule: ordinary training of W * M, with masks M that change on a schedule.
+
+The product is a parametrization of torch, so that gradients are masked by themselves,
+dL/dW = M * dL/d(W * M), and any module works. What autograd does not do is done here: momentum and
+weight decay would still move a masked weight.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+from torch.optim import Optimizer
+
+from stackwise.shrink.gradual_pruning.masks import (
+    Place,
+    global_masks,
+    magnitude_mask,
+    pattern_mask,
+)
+from stackwise.shrink.gradual_pruning.schedule import Schedule
+from stackwise.training.rules import Backprop
+
+if TYPE_CHECKING:
+    from stackwise.training.loop import Loop
+
+
+class Mask(nn.Module):
+    """The parametrization W -> W * M. The mask is a buffer, so that checkpoints hold it."""
+
+    mask: Tensor
+
+    def __init__(self, like: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("mask", torch.ones_like(like, dtype=torch.bool))
+
+    def forward(self, weight: Tensor) -> Tensor:
+        return weight * self.mask
+
+
+def attach(places: dict[str, Place]) -> dict[str, Mask]:
+    """Put a mask of ones on each weight; a tied weight's holders share one."""
+    masks = {}
+    for name, place in places.items():
+        masks[name] = Mask(place.parameter)
+        for module, attribute in place.holders:
+            parametrize.register_parametrization(module, attribute, masks[name], unsafe=True)
+            if isinstance(module, nn.RNNBase):
+                # recurrent layers compute with a list of their own, made anew before each pass
+                module.register_forward_pre_hook(_refresh_flat_weights)
+    return masks
+
+
+def _refresh_flat_weights(module: nn.Module, args: Any) -> None:
+    assert isinstance(module, nn.RNNBase)
+    module._flat_weights = [getattr(module, name) for name in module._flat_weights_names]
+
+
+def detach(places: dict[str, Place]) -> None:
+    """Bake W <- W * M into the weights and take the masks off; the original names are back."""
+    for place in places.values():
+        for module, attribute in place.holders:
+            order = list(module._parameters)
+            parametrize.remove_parametrizations(module, attribute, leave_parametrized=True)
+            _restore_order(module, attribute, order)
+        for module, _ in place.holders:
+            if isinstance(module, nn.RNNBase):
+                hooks = module._forward_pre_hooks
+                for key in [k for k, hook in hooks.items() if hook is _refresh_flat_weights]:
+                    del hooks[key]
+                module._flat_weights = [getattr(module, n) for n in module._flat_weights_names]
+
+
+def _restore_order(module: nn.Module, attribute: str, others: list[str]) -> None:
+    """Put a weight back before its bias, where constructors register it."""
+    if attribute == "weight":
+        for name in others:
+            module._parameters[name] = module._parameters.pop(name)
+
+
+class GradualRule(Backprop):
+    """`Backprop` on masked weights.
+
+    Args:
+        masks, places: of `attach` and `prunable`, by weight.
+        targets: the final sparsity by weight.
+        regrow: True keeps the value of a masked weight, which may come back in a later mask
+            (the paper); False sets it to zero, so that it never does.
+    """
+
+    def __init__(
+        self,
+        loss: Any,
+        *,
+        masks: dict[str, Mask],
+        places: dict[str, Place],
+        targets: dict[str, float],
+        schedule: Schedule,
+        initial: float = 0.0,
+        everywhere: bool = False,
+        block: tuple[int, int] = (1, 1),
+        pattern: tuple[int, int] | None = None,
+        regrow: bool = True,
+        **training: Any,
+    ) -> None:
+        super().__init__(loss, **training)
+        self.masks, self.places, self.targets = masks, places, targets
+        self.plan, self.initial, self.everywhere = schedule, initial, everywhere
+        self.block, self.pattern, self.regrow = block, pattern, regrow
+        self.updates = set(schedule.updates)
+        self.frozen: dict[str, Tensor] = {}
+        self.settled = False
+
+    def step(self, loop: "Loop", model: nn.Module, batch: Any) -> dict[str, Tensor]:
+        """Change the masks where the schedule says so, then learn as ever."""
+        if loop.step in self.updates:
+            self.prune(loop.step)
+        self.settled = loop.step >= self.plan.last
+        return super().step(loop, model, batch)
+
+    def update(self, loop: "Loop", optimizer: Optimizer) -> None:
+        """Step the optimizer, then put masked weights back where they were."""
+        if self.regrow:
+            resting = {name: self._frozen(name) for name in self.masks}
+        super().update(loop, optimizer)
+        with torch.no_grad():
+            for name, mask in self.masks.items():
+                weight = self.places[name].parameter
+                if self.regrow:
+                    weight.copy_(torch.where(mask.mask, weight, resting[name]))
+                else:
+                    weight.mul_(mask.mask)
+                    for value in optimizer.state[weight].values():
+                        if value.shape == weight.shape:
+                            value.mul_(mask.mask)
+
+    def prune(self, step: int) -> None:
+        """Set the masks of an update step."""
+        weights = {name: self.places[name].parameter for name in self.masks}
+        wanted = {
+            name: self.plan.sparsity(step, initial=min(self.initial, target), final=target)
+            for name, target in self.targets.items()
+        }
+        if self.everywhere:
+            fresh = global_masks(weights, next(iter(wanted.values())))
+        elif self.pattern is not None:
+            kept, group = self.pattern
+            fresh = {
+                name: pattern_mask(w, max(kept, round(group * (1 - wanted[name]))), group)
+                for name, w in weights.items()
+            }
+        else:
+            fresh = {
+                name: magnitude_mask(w, wanted[name], self.block) for name, w in weights.items()
+            }
+        for name, mask in fresh.items():
+            self.masks[name].mask.copy_(mask)
+            if not self.regrow:
+                with torch.no_grad():
+                    weights[name].mul_(mask)
+        self.frozen = {}
+
+    def _frozen(self, name: str) -> Tensor:
+        """The values at which masked weights rest; unmasked places of it are not looked at."""
+        if name not in self.frozen:
+            self.frozen[name] = self.places[name].parameter.detach().clone()
+        return self.frozen[name]
