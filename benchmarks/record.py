@@ -53,8 +53,9 @@ def main() -> None:
     unknown = sorted(set(wanted) - set(names()))
     if unknown:
         sys.exit(f"there is no benchmark {', '.join(unknown)}; there is {', '.join(names())}")
-    if not all([record(name) for name in wanted]):
-        sys.exit(1)
+    failed = [name for name in wanted if not record(name)]
+    if failed:
+        sys.exit(f"failed: {', '.join(failed)}")
 
 
 if __name__ == "__main__":

@@ -67,7 +67,9 @@ def knobs_section(of: Card) -> str:
     if own:
         parts.append(knob_table(own))
     if shared:
-        parts.append("The [knobs that every learner has](index.md#knobs-of-every-learner) come on top.")
+        parts.append(
+            "The [knobs that every learner has](index.md#knobs-of-every-learner) come on top."
+        )
     if other:
         words = ", ".join(f"`{name}={spec.default}`" for name, spec in other.items())
         parts.append(f"Defaults of its own among them: {words}.")
@@ -227,7 +229,9 @@ def made() -> dict[Path, str]:
     """Every file with generated parts, as it should read."""
     methods = {slug: of for slug, of in cards(baselines=False).items() if of.package == "stackwise"}
     readme = ROOT / "README.md"
-    pages = {ROOT / "docs" / "methods" / f"{slug}.md": method_page(of) for slug, of in methods.items()}
+    pages = {
+        ROOT / "docs" / "methods" / f"{slug}.md": method_page(of) for slug, of in methods.items()
+    }
     return {
         readme: between(
             readme.read_text(encoding="utf-8"), "evidence", readme_table(methods), "Evidence"
