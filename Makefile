@@ -79,7 +79,7 @@ generate: index ## the index, the README's table and the methods' pages, from ca
 	$(BIN)/python scripts/generate.py
 
 docs: $(READY) ## the documentation, in site/
-	NO_MKDOCS_2_WARNING=1 DISABLE_MKDOCS_2_WARNING=true $(BIN)/python -m mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 evidence: $(READY) ## measure the claims of every method at scale cpu, into results/evidence
 	$(STACKWISE) evidence --scale cpu --out results/evidence

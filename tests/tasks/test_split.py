@@ -102,14 +102,17 @@ def test_a_given_column_without_validation_takes_it_from_training_and_says_so() 
     assert "names no validation rows" in parts.notes[0]
 
 
-def test_thinning_keeps_order_and_the_other_parts() -> None:
+def test_thinning_keeps_order_and_share_and_the_whole_test_part() -> None:
     parts = split_parts(FRAME, Y)
     before = parts.test.copy()
     thin(parts, 50, seed=0)
     assert len(parts.train) == 50
     assert (np.diff(parts.train) > 0).all()
     assert np.array_equal(parts.test, before)
-    assert parts.notes == ["training uses 50 of its 300 rows, drawn at random"]
+    assert len(parts.validation) == 100
+    assert parts.notes == [
+        "training uses 50 of its 300 rows, drawn at random, and validation is thinned alike"
+    ]
 
 
 @pytest.mark.parametrize(

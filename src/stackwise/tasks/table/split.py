@@ -107,15 +107,15 @@ def _column(frame: pd.DataFrame, name: str | None) -> pd.Series:
 def thin(parts: Parts, max_rows: int | None, seed: int) -> None:
     """Keep at most `max_rows` training rows, drawn at random and in their order.
 
-    Validation rows are thinned by the same share, since they cost time in every epoch; the test
-    part stays whole.
+    Validation rows, which cost time in every epoch, are thinned by the same share, but not below
+    100; the test part stays whole.
     """
     if max_rows is None or len(parts.train) <= max_rows:
         return
     share = max_rows / len(parts.train)
     parts.notes.append(
         f"training uses {max_rows:,} of its {len(parts.train):,} rows, drawn at random, and "
-        "validation the same share"
+        "validation is thinned alike"
     )
     generator = np.random.default_rng(seed)
     for part in ("train", "validation"):

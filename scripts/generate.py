@@ -1,0 +1,268 @@
+"""Write what follows from the catalog and the results, or (--check) say where it differs.
+
+- README.md, between its `generated:evidence` markers: a line a method with its verdicts.
+- docs/methods/index.md: the methods by verb, and the knobs that all learners share.
+- docs/methods/<slug>.md: the knobs, the evidence and the benchmarks between their markers. The
+  rest of a page is written by hand; a method without a page gets one that holds its card.
+"""
+
+import difflib
+import json
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from stackwise.catalog import VERBS, Card, cards
+from stackwise.files import write_text
+from stackwise.knobs import KnobSpec, knobs_of
+
+ROOT = Path(__file__).parents[1]
+VERDICTS = ("holds", "holds in part", "does not hold", "not testable at this scale")
+
+
+def shared_knobs() -> dict[str, KnobSpec]:
+    """The knobs that the training loop and the task give to every learner."""
+    from stackwise.training.knobs import training_knobs
+
+    found = knobs_of(training_knobs)
+    for entry in cards()["mlp"].entries:
+        for source in entry.load().shared_knobs:
+            found |= knobs_of(source)
+    return found
+
+
+def cell(text: Any) -> str:
+    """Text that stays inside one cell of a table."""
+    return " ".join(str(text).split()).replace("|", "\\|")
+
+
+def table(head: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:
+    """A Markdown table."""
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    lines += ["| " + " | ".join(cell(item) for item in row) + " |" for row in rows]
+    return "\n".join(lines)
+
+
+def knob_table(specs: dict[str, KnobSpec], changed: dict[str, Any] | None = None) -> str:
+    """A row a knob."""
+    rows = []
+    for name, spec in specs.items():
+        default = (changed or {}).get(name, spec.default)
+        words = "none" if default is None else json.dumps(default).replace('"', "")
+        shown = "required" if spec.required else f"`{words}`"
+        rows.append((f"`{name}`", shown, spec.describe(), spec.knob.help))
+    return table(("knob", "default", "takes", "what it is"), rows)
+
+
+def knobs_section(of: Card) -> str:
+    """The knobs of a method; those that it shares with every learner are named, not repeated."""
+    found = {name: spec for entry in of.entries for name, spec in entry.knobs.items()}
+    shared = shared_knobs() if "learner" in of.kinds else {}
+    own = {name: spec for name, spec in found.items() if name not in shared}
+    other = {
+        name: spec for name, spec in found.items()
+        if name in shared and spec.default != shared[name].default
+    }  # fmt: skip
+    calls = ", ".join(f"`{entry.name}`" for entry in of.entries)
+    paper = f" · [arXiv {of.paper}](https://arxiv.org/abs/{of.paper})" if of.paper else ""
+    parts = [f"`{of.slug}` · {' and '.join(of.kinds)} · {calls}{paper}"]
+    if own:
+        parts.append(knob_table(own))
+    if shared:
+        parts.append(
+            "The [knobs that every learner has](index.md#knobs-of-every-learner) come on top."
+        )
+    if other:
+        words = ", ".join(f"`{name}={spec.default}`" for name, spec in other.items())
+        parts.append(f"Defaults of its own among them: {words}.")
+    if of.presets:
+        rows = [
+            (f"`{name}`", ", ".join(f"`{k}={v}`" for k, v in values.items()) or "the defaults")
+            for name, values in of.presets.items()
+        ]
+        parts.append(table(("preset", "sets"), rows))
+    if of.verified:
+        parts.append(f"Held against the authors' own code by `{of.verified}`.")
+    return "\n\n".join(parts)
+
+
+def number(value: Any) -> str:
+    """A number as a reader wants it."""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list):
+        return ", ".join(number(item) for item in value)
+    if isinstance(value, dict):
+        return "; ".join(f"{name} {number(item)}" for name, item in value.items())
+    return str(value)
+
+
+def evidence_of(slug: str) -> dict[str, Any] | None:
+    """The committed evidence of a method."""
+    path = ROOT / "results" / "evidence" / f"{slug}.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def machine_words(record: dict[str, Any]) -> str:
+    """The machine in a few words."""
+    machine = record.get("machine") or {}
+    parts = [machine.get("processor"), f"{machine.get('cores')} cores", machine.get("accelerator")]
+    return ", ".join(str(part) for part in parts if part)
+
+
+def evidence_section(of: Card) -> str:
+    """Each claim with its verdict and the numbers behind it."""
+    record = evidence_of(of.slug)
+    if record is None:
+        return f"No evidence is committed yet. `stackwise evidence {of.slug}` measures it."
+    seeds = sorted({seed for claim in record["claims"] for seed in claim["seeds"]})
+    parts = [
+        f"Measured at scale `{record['scale']}` in {record['seconds']:.0f} s on "
+        f"{machine_words(record)}; commit `{record['commit']}`; seeds "
+        f"{', '.join(map(str, seeds)) or 'none'}. Again: `{record['command']}`",
+        table(
+            ("claim", "verdict"),
+            [(claim["statement"], f"**{claim['verdict']}**") for claim in record["claims"]],
+        ),
+    ]
+    for claim in record["claims"]:
+        rows = [(name, number(value)) for name, value in claim["numbers"].items()]
+        lines = [f"**{claim['id']}**: {claim['verdict']}."]
+        if claim["explanation"]:
+            lines[0] += " " + " ".join(claim["explanation"].split())
+        if rows:
+            lines.append(table(("measured", "value"), rows))
+        parts.append("\n\n".join(lines))
+    return "\n\n".join(parts)
+
+
+def benchmark_section(of: Card) -> str:
+    """Cost against the peer, a row a case."""
+    path = ROOT / "results" / "benchmarks" / f"{of.slug}.json"
+    if not path.is_file():
+        return f"`python benchmarks/{of.slug}.py` measures speed and memory against peers."
+    record = json.loads(path.read_text(encoding="utf-8"))
+    rows = [
+        (case["case"], f"{case['ours']:.4g} {case['unit']}", f"{case['peer']:.4g} {case['unit']}",
+         case["peer_name"], f"{case['ratio']:.2f}", case["dtype"], case.get("reason", ""))
+        for case in record["cases"]
+    ]  # fmt: skip
+    head = ("case", "ours", "peer", "the peer", "ratio", "type", "why below 0.95")
+    about = (
+        f"Medians of alternating runs on {machine_words(record)}; commit `{record['commit']}`. A "
+        "ratio above 1 means that ours is cheaper."
+    )
+    return f"{about}\n\n{table(head, rows)}"
+
+
+def verdict_counts(record: dict[str, Any] | None) -> tuple[str, ...]:
+    """How many claims have each verdict."""
+    if record is None:
+        return ("",) * len(VERDICTS)
+    found = [claim["verdict"] for claim in record["claims"]]
+    return tuple(str(found.count(verdict)) for verdict in VERDICTS)
+
+
+def readme_table(methods: dict[str, Card]) -> str:
+    """A line a method: what it is and how its claims fared here."""
+    rows = []
+    for slug, of in methods.items():
+        record = evidence_of(slug)
+        paper = f"[{of.paper}](https://arxiv.org/abs/{of.paper})" if of.paper else ""
+        scale = record["scale"] if record else "not measured yet"
+        link = f"[`{slug}`](docs/methods/{slug}.md)"
+        rows.append((link, of.verb, of.title, paper, *verdict_counts(record), scale))
+    return table(("method", "verb", "what it is", "arXiv", *VERDICTS, "scale"), rows)
+
+
+def index_page(methods: dict[str, Card]) -> str:
+    """The methods by verb."""
+    parts = [
+        "# Methods",
+        "A method is a verb on a stack. `stackwise list` prints this list, `stackwise show METHOD` "
+        "a card.",
+    ]
+    for verb, asks in VERBS.items():
+        of_verb = [of for of in methods.values() if of.verb == verb]
+        if of_verb:
+            rows = [
+                (f"[`{of.slug}`]({of.slug}.md)", " and ".join(of.kinds), of.title, of.summary)
+                for of in of_verb
+            ]
+            parts.append(f"## {verb}: {asks}")
+            parts.append(table(("method", "kind", "title", "what it does"), rows))
+    parts.append("## Knobs of every learner")
+    parts.append(
+        "The training loop and the table task give these to every learner; a method may have "
+        "defaults of its own. `class_weight` is for classifiers."
+    )
+    parts.append(knob_table(shared_knobs()))
+    return "\n\n".join(parts) + "\n"
+
+
+SECTIONS: dict[str, tuple[str, Callable[[Card], str]]] = {
+    "knobs": ("Knobs", knobs_section),
+    "evidence": ("Evidence", evidence_section),
+    "benchmarks": ("Speed and memory", benchmark_section),
+}
+
+
+def between(text: str, name: str, content: str, heading: str) -> str:
+    """Put `content` between the markers `name`; at the end, under `heading`, where they lack."""
+    begin, end = f"<!-- generated:{name} -->", f"<!-- /generated:{name} -->"
+    block = f"{begin}\n\n{content}\n\n{end}"
+    if begin in text:
+        return re.sub(
+            f"{re.escape(begin)}.*?{re.escape(end)}", lambda _: block, text, flags=re.DOTALL
+        )
+    return f"{text.rstrip()}\n\n## {heading}\n\n{block}\n"
+
+
+def method_page(of: Card) -> str:
+    """A method's page: the hand-written text as it is, the generated sections anew."""
+    path = ROOT / "docs" / "methods" / f"{of.slug}.md"
+    text = path.read_text(encoding="utf-8") if path.is_file() else f"# {of.title}\n\n{of.summary}\n"
+    for name, (heading, section) in SECTIONS.items():
+        text = between(text, name, section(of), heading)
+    return text
+
+
+def made() -> dict[Path, str]:
+    """Every file with generated parts, as it should read."""
+    methods = {slug: of for slug, of in cards(baselines=False).items() if of.package == "stackwise"}
+    readme = ROOT / "README.md"
+    pages = {
+        ROOT / "docs" / "methods" / f"{slug}.md": method_page(of) for slug, of in methods.items()
+    }
+    return {
+        readme: between(
+            readme.read_text(encoding="utf-8"), "evidence", readme_table(methods), "Evidence"
+        ),
+        ROOT / "docs" / "methods" / "index.md": index_page(methods),
+        **pages,
+    }
+
+
+def main() -> None:
+    """Write, or with --check compare."""
+    differing = []
+    for path, text in made().items():
+        before = path.read_text(encoding="utf-8") if path.is_file() else ""
+        if before == text:
+            continue
+        name = str(path.relative_to(ROOT))
+        differing.append(name)
+        if "--check" in sys.argv:
+            lines = difflib.unified_diff(before.splitlines(), text.splitlines(), name, name, n=0)
+            print("\n".join(list(lines)[:12]), file=sys.stderr)
+        else:
+            write_text(path, text)
+            print(f"wrote {name}")
+    if "--check" in sys.argv and differing:
+        sys.exit(f"not up to date: {', '.join(differing)}; run 'make generate'")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,33 @@
+"""Every method in the catalog passes every conformance check, and its smoke evidence."""
+
+import json
+import time
+
+import pytest
+
+from stackwise import evidence
+from stackwise.catalog import card, cards
+from stackwise.conformance import CHECKS
+from stackwise.evidence.claims import Verdict
+
+ALL = sorted(cards())
+METHODS = sorted(cards(baselines=False))
+
+
+@pytest.mark.parametrize("check", CHECKS)
+@pytest.mark.parametrize("slug", ALL)
+def test_conforms(slug: str, check: str, tmp_path):
+    CHECKS[check](card(slug), tmp_path)
+
+
+@pytest.mark.parametrize("slug", METHODS)
+def test_smoke_evidence_is_measured_in_seconds(slug: str, tmp_path):
+    started = time.process_time()
+    record = json.loads(evidence.run(slug, "smoke", out=tmp_path).read_text())
+    # processor time: what else the machine does meanwhile does not count
+    assert time.process_time() - started < 15
+    assert record["slug"] == slug and record["scale"] == "smoke"
+    assert record["machine"]["cores"] and record["seconds"] > 0
+    for claim in record["claims"]:
+        assert claim["verdict"] in Verdict.__args__
+        assert claim["id"] and claim["statement"]
