@@ -8,10 +8,10 @@ import tempfile
 from pathlib import Path
 
 import torch
-from side_by_side import alternate, line
 from torch import nn
 from torch.nn.utils import prune
 
+from side_by_side import alternate, line
 from stackwise.shrink.gradual_pruning import GradualRule, Schedule, attach, magnitude_mask, prunable
 from stackwise.sparse_files import save_sparse
 

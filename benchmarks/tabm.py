@@ -5,10 +5,10 @@ weights in bfloat16, against the package in float32.
 """
 
 import torch
-from side_by_side import alternate, line
-from tabm import TabM as Package
 
+from side_by_side import alternate, line
 from stackwise.build.tabm import TabM
+from tabm import TabM as Package
 
 SIZES = {"small": (8, 128, 128, 9), "middle": (16, 256, 256, 5), "large": (32, 512, 256, 3)}
 FEATURES, CATEGORIES = 12, [4, 7, 9]

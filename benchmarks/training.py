@@ -1,9 +1,9 @@
 """The training loop against a bare hand-written one: the same model, optimizer and batches."""
 
 import torch
-from side_by_side import alternate, line
 from torch import nn
 
+from side_by_side import alternate, line
 from stackwise.training import ArrayBatches, Backprop, train
 
 CASES = {"small": (64, 64), "middle": (256, 256), "large": (512, 1024)}

@@ -1,6 +1,7 @@
 """Open a model from whatever the user names: an object, a run, a model folder, a name, a hub id."""
 
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -40,15 +41,22 @@ def open_model(reference: Any, *, trust_remote_code: bool = False) -> Any:
 
 
 def _from_hub(name: str, trust_remote_code: bool) -> Any:
-    from huggingface_hub.errors import HFValidationError
-
+    nothing = ModelError(
+        f"there is no model {name!r}: it is no folder here and no packaged model; give a run, a "
+        "folder that save_pretrained wrote, a name of 'stackwise data', or a hub id (owner/name)"
+    )
+    owner, slash, rest = name.partition("/")
+    if not (slash and owner and rest) or "/" in rest or owner in (".", ".."):
+        raise nothing  # a hub id has one owner; nothing else is worth asking a network for
+    log = logging.getLogger("huggingface_hub")
+    level = log.level
+    log.setLevel(logging.ERROR)  # its retries would stand above our one sentence
     try:
         return _pretrained(name, trust_remote_code)
-    except (OSError, HFValidationError, ValueError) as error:
-        raise ModelError(
-            f"there is no model {name!r}: it is no folder here, no packaged model and could not "
-            "be had from the hub; give a run, a folder that save_pretrained wrote, or a hub id"
-        ) from error
+    except (OSError, ValueError) as error:
+        raise nothing from error
+    finally:
+        log.setLevel(level)
 
 
 def _pretrained(source: str, trust_remote_code: bool) -> Any:

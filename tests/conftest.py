@@ -1,0 +1,27 @@
+"""What all tests share: one thread, and a small table."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+
+@pytest.fixture
+def sales() -> pd.DataFrame:
+    """A messy table: an identifier, money, dates, gaps, a constant, and a price to predict."""
+    generator = np.random.default_rng(0)
+    rows = 300
+    size = generator.normal(size=rows)
+    kind = generator.choice(list("abcd"), rows)
+    frame = pd.DataFrame(
+        {
+            "id": [f"order-{number}" for number in range(rows)],
+            "size": size,
+            "kind": kind,
+            "fee": [f"${value:,.2f}" for value in generator.uniform(10, 9000, rows)],
+            "when": pd.date_range("2020-01-01", periods=rows).astype(str),
+            "always": 1,
+            "price": 3 * size + 2 * (kind == "a") + 0.3 * generator.normal(size=rows),
+        }
+    )
+    frame.loc[generator.choice(rows, 30), "size"] = np.nan
+    return frame

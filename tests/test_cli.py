@@ -1,0 +1,252 @@
+"""The command line: what it prints, writes, refuses, and how it goes on after a kill."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from stackwise import cli, load
+from stackwise.studies import Study
+
+QUICK = ["--set", "k=2", "--set", "width=16", "--set", "max_epochs=3"]
+
+
+@pytest.fixture
+def run(monkeypatch, capsys, tmp_path):
+    """Call a command in `tmp_path` and give back (exit code, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def call(*words: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["stackwise", *words])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        printed = capsys.readouterr()
+        return int(ended.value.code or 0), printed.out, printed.err
+
+    yield call
+    assert handlers == {n: signal.getsignal(n) for n in handlers}
+
+
+@pytest.fixture
+def table(sales, tmp_path) -> Path:
+    path = tmp_path / "sales.csv"
+    sales.to_csv(path, index=False)
+    return path
+
+
+def test_list_is_json_with_the_promised_fields(run):
+    code, out, _ = run("list", "--json")
+    found = {item["slug"]: item for item in json.loads(out)}
+    assert code == 0
+    assert {"tabm", "gradual-pruning", "depth-efficiency"} <= set(found)
+    assert {"slug", "verb", "kinds", "tasks", "verified"} <= set(found["tabm"])
+    assert found["tabm"]["kinds"] == ["learner"]
+    assert found["tabm"]["verified"] is True
+    assert "mlp" not in found
+
+
+def test_list_takes_a_verb_and_a_task(run):
+    assert [item["slug"] for item in json.loads(run("list", "--verb", "shrink", "--json")[1])] == [
+        "gradual-pruning"
+    ]
+    assert "tabm" in run("list", "--task", "table")[1]
+
+
+def test_show_prints_knobs_with_their_ranges(run):
+    code, out, _ = run("show", "tabm")
+    assert code == 0
+    assert "int, at least 1" in out
+    document = json.loads(run("show", "tabm", "--json")[1])
+    assert {"slug", "entries", "presets"} <= set(document)
+
+
+def test_fit_predict_report_and_load_from_one_table(run, table, sales, tmp_path):
+    code, out, err = run("fit", "tabm", str(table), "--target", "price", *QUICK, "--out", "runs/a")
+    assert code == 0, err
+    assert "Next: stackwise predict runs/a" in out
+    code, _, err = run("predict", "runs/a", str(table), "-o", "predictions.csv")
+    assert code == 0, err
+    predictions = pd.read_csv("predictions.csv")
+    assert len(predictions) == len(sales)
+    fitted = load("runs/a")
+    features = sales.drop(columns="price")
+    assert np.allclose(predictions["prediction"], fitted.predict(features))
+    assert run("report", "runs/a", "--out", "page.html")[0] == 0
+    assert "rmse" in Path("page.html").read_text()
+    listed = json.loads(run("runs", ".", "--json")[1])
+    assert [(item["slug"], item["status"]) for item in listed] == [("tabm", "finished")]
+
+
+def test_a_pruned_run_is_a_run_again(run, table):
+    assert run("fit", "tabm", str(table), "--target", "price", *QUICK, "--out", "runs/a")[0] == 0
+    code, _, err = run(
+        "apply", "gradual-pruning", "runs/a", "--data", str(table), "--set", "sparsity=0.8",
+        "--set", "epochs=8", "--set", "every=1", "--out", "runs/b",
+    )  # fmt: skip
+    assert code == 0, err
+    record = json.loads(Path("runs/b/run.json").read_text())
+    assert record["model"]["hash"] and record["scores"]["test"]["rmse"] > 0
+    assert run("predict", "runs/b", str(table), "-o", "p.csv")[0] == 0
+
+
+def test_compare_ends_with_a_page_and_a_winner_that_loads(run, table):
+    code, out, err = run(
+        "compare", str(table), "--target", "price", "--seeds", "2", "--preset", "quick",
+        "--set", "tabm.k=2", "--set", "tabm.width=16", "--set", "tabm.max_epochs=2",
+        "--set", "mlp.max_epochs=2", "--out", "cmp", "--json",
+    )  # fmt: skip
+    assert code == 0, err
+    document = json.loads(out)
+    methods = {row["method"] for row in document["ranking"]}
+    assert methods >= {"tabm", "mlp", "gradient-boosting", "linear"}
+    assert all(row["low"] <= row["mean"] <= row["high"] for row in document["ranking"])
+    assert not document["failures"]
+    study = Study(Path("cmp"))
+    assert len(study.runs) == 2 * len(methods)
+    assert hasattr(study.load(), "predict")
+    assert {item["column"] for item in study.record["importance"]} >= {"size", "kind"}
+    page = Path("cmp/report.html").read_text()
+    assert "is the one to keep" in page
+    assert "http://" not in page.split("<script>")[0]
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["fit", "tabmm", "sales.csv", "--target", "price"], "Did you mean 'tabm'"),
+        (["fit", "tabm", "sales.csv", "--target", "prize"], "Did you mean 'price'"),
+        (["fit", "tabm", "sales.csv", "--target", "price", "--set", "kk=3"], "'k'"),
+        (["fit", "tabm", "sales.csv", "--target", "price", "--set", "k=0"], "at least 1"),
+        (["fit", "tabm", "sales.csv", "--target", "price", "--set", "k"], "knob=value"),
+        (["fit", "tabm", "sales.csv", "--target", "price", "--preset", "fast"], "preset"),
+        (["fit", "tabm", "absent.csv", "--target", "price"], "absent.csv"),
+        (["fit", "gradual-pruning", "sales.csv", "--target", "price"], "not a learner"),
+        (["compare", "sales.csv", "--target", "price", "--set", "k=8"], "tabm.k=8"),
+        (["compare", "sales.csv", "--target", "price", "--method", "tabn"], "tabm"),
+        (["compare", "sales.csv", "--target", "price", "--seeds", "0"], "at least one seed"),
+        (["predict", "nowhere", "sales.csv"], "nowhere is not a stackwise run"),
+        (["apply", "gradual-pruning", "nowhere"], "no model 'nowhere'"),
+        (["probe", "depth-efficiency", "nowhere"], "no model 'nowhere'"),
+        (["report", "nowhere"], "neither a run nor a study"),
+        (["show", "depth"], "There is"),
+        (["list", "--verb", "shrunk"], "Did you mean 'shrink'"),
+        (["evidence", "tabm", "--scale", "huge"], "smoke, cpu, gpu"),
+        (["fit"], "Missing argument"),
+        (["fitt"], "No such command"),
+    ],
+)
+def test_bad_input_gets_one_sentence_and_leaves_nothing(run, table, words, says):
+    before = sorted(Path().rglob("*"))
+    code, out, err = run(*words)
+    assert code == 2, (out, err)
+    assert says in err
+    assert len(err.strip().splitlines()) == 1
+    assert "Traceback" not in err
+    assert sorted(Path().rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "empty"),
+        (b"size,price\n", "no rows"),
+        (b"\x00\x01\x02\xff\xfe" * 100, ""),
+        (b"a,price\n1,2\n1,2,3,4\n" * 20, ""),
+        ("größe,price\n1,2\n".encode("latin-1") * 20, "encoding"),
+        (b"a,price\n" + b"1,5\n2,5\n" * 20, ""),
+        (b"a,price\n" + b"1,\n2,\n" * 20, ""),
+        (b"a,price\n" + b"1,inf\n2,3\n" * 20, "inf"),
+        (b"a,price\n1,2\n", ""),
+        (b"a,a,price\n" + b"1,2,3\n2,3,4\n" * 20, ""),
+        (b"always,price\n" + b"".join(b"1,%d\n" % i for i in range(40)), ""),
+    ],
+    ids=["empty", "header only", "binary", "ragged", "encoding", "constant target",
+         "missing target", "infinite target", "one row", "same names", "no feature"],
+)  # fmt: skip
+def test_a_broken_table_gets_one_sentence_and_leaves_nothing(run, tmp_path, content, says):
+    (tmp_path / "broken.csv").write_bytes(content)
+    code, _, err = run("fit", "tabm", "broken.csv", "--target", "price", *QUICK)
+    assert code == 2, err
+    assert says in err
+    assert len(err.strip().splitlines()) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["broken.csv"]
+
+
+def test_a_folder_in_use_is_refused_and_resume_needs_the_same_command(run, table):
+    words = ["fit", "tabm", str(table), "--target", "price", *QUICK, "--out", "a"]
+    assert run(*words)[0] == 0
+    code, _, err = run(*words)
+    assert (code, "add --resume" in err) == (2, True)
+    assert run(*words, "--resume")[0] == 0
+    code, _, err = run(*words, "--set", "depth=1", "--resume")
+    assert (code, "another knobs" in err) == (2, True)
+    assert run("predict", "a", str(table), "-o", "p.csv")[0] == 0
+
+
+def test_dry_run_checks_and_writes_nothing(run, table):
+    before = sorted(Path().iterdir())
+    code, out, _ = run("fit", "tabm", str(table), "--target", "price", "--dry-run")
+    assert code == 0
+    assert "nothing was run" in out
+    assert sorted(Path().iterdir()) == before
+
+
+def test_every_option_of_the_table_is_on_the_command_line():
+    import inspect
+
+    from stackwise.tasks.table.task import TableTask
+
+    wanted = set(inspect.signature(TableTask.load).parameters) - {"source", "seed"}
+    for command in (cli.fit, cli.compare):
+        assert wanted <= set(inspect.signature(command).parameters)
+
+
+@pytest.mark.slow
+def test_a_comparison_killed_at_random_moments_ends_with_the_same_numbers(table, tmp_path):
+    words = [
+        sys.executable, "-m", "stackwise.cli", "compare", str(table), "--target", "price",
+        "--seeds", "2", "--preset", "quick", "--set", "tabm.k=2", "--set", "tabm.width=16",
+        "--set", "mlp.width=16", "--threads", "1", "--resume", "--out",
+    ]  # fmt: skip
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    options = {"env": environment, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    assert subprocess.run([*words, str(tmp_path / "whole")], **options).returncode == 0
+    generator = random.Random(0)
+    cut = tmp_path / "cut"
+    finished: set[str] = set()
+    for _ in range(10):
+        process = subprocess.Popen([*words, str(cut)], **options)
+        deadline = time.monotonic() + 60
+        while not (cut / "plan.json").exists() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        time.sleep(generator.uniform(0.0, 3.0))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        now = {
+            path.parent.name
+            for path in cut.glob("runs/*/run.json")
+            if json.loads(path.read_text())["status"] == "finished"
+        }
+        assert finished <= now
+        finished = now
+    assert subprocess.run([*words, str(cut)], **options).returncode == 0
+
+    def scores(folder: Path) -> dict[str, dict]:
+        return {run.folder.name: run.record["scores"] for run in Study(folder).runs}
+
+    assert scores(cut) == scores(tmp_path / "whole")
+    kept = ("method", "mean", "low", "high", "rank", "validation")
+    rankings = [
+        [{name: row[name] for name in kept} for row in Study(folder).record["ranking"]]
+        for folder in (cut, tmp_path / "whole")
+    ]
+    assert rankings[0] == rankings[1]
