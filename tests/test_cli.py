@@ -250,3 +250,23 @@ def test_a_comparison_killed_at_random_moments_ends_with_the_same_numbers(table,
         for folder in (cut, tmp_path / "whole")
     ]
     assert rankings[0] == rankings[1]
+
+
+def test_an_interrupted_comparison_stops_and_goes_on(run, table, monkeypatch):
+    words = [
+        "compare", str(table), "--target", "price", "--seeds", "1", "--method", "tabm",
+        "--method", "linear", "--set", "tabm.k=2", "--set", "tabm.max_epochs=3", "--out", "cmp",
+    ]  # fmt: skip
+    from stackwise import progress
+
+    def stop(event):
+        if event["state"] == "training" and event.get("epoch") == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(progress, "_plain_line", stop)
+    code, _, err = run(*words)
+    assert (code, "--resume to go on" in err) == (130, True)
+    assert not Path("cmp/study.json").exists()
+    monkeypatch.setattr(progress, "_plain_line", lambda event: None)
+    assert run(*words, "--resume")[0] == 0
+    assert len(Study(Path("cmp")).runs) == 2

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from stackwise import runs
 from stackwise.catalog import Card, cards
-from stackwise.errors import KnobError, RunError, StackwiseError, UnknownName, nearest
+from stackwise.errors import Interrupted, KnobError, RunError, StackwiseError, UnknownName, nearest
 from stackwise.files import read_json, write_json
 from stackwise.runs import Run
 
@@ -212,6 +212,8 @@ class _Fit:
                 on_event=on_event,
                 **self.shared,
             )
+        except Interrupted:
+            raise
         except StackwiseError as error:
             return str(error)
         except Exception as error:  # a broken method must not take the others with it
