@@ -35,6 +35,7 @@ def run(slug: str, scale: str = "smoke", *, out: Path | str | None = None) -> Pa
     if importlib.util.find_spec(name) is None:
         raise UnknownName(f"{slug} has no evidence module")
     module = importlib.import_module(name)
+    code = commit()  # of the code that measures, whatever is committed meanwhile
     started = time.perf_counter()
     claims = module.measure(scale)
     if not claims:
@@ -43,7 +44,7 @@ def run(slug: str, scale: str = "smoke", *, out: Path | str | None = None) -> Pa
         "slug": slug,
         "scale": scale,
         "claims": [claim.as_dict() for claim in claims],
-        "commit": commit(),
+        "commit": code,
         "machine": machine(),
         "versions": versions(),
         "seconds": round(time.perf_counter() - started, 1),

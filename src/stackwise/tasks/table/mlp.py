@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from stackwise.catalog import Knob, baseline
 from stackwise.layers.one_hot import one_hot
 from stackwise.tasks.table.contract import FeatureContract
-from stackwise.tasks.table.learner import TableClassifier, TableRegressor
+from stackwise.tasks.table.learner import TableClassifier, TableLearner, TableRegressor
 
 
 class MLP(nn.Module):
@@ -84,9 +84,8 @@ _MLP: dict[str, Any] = {
 }
 
 
-@baseline("mlp", problem="regression", **_MLP)
-class MLPRegressor(TableRegressor):
-    """A plain multi-layer perceptron on scaled numbers and one-hot categories."""
+class MLPKnobs(TableLearner):
+    """The knobs and the network that the classifier and the regressor share."""
 
     def __init__(
         self,
@@ -96,42 +95,24 @@ class MLPRegressor(TableRegressor):
         ] = 256,
         n_blocks: Annotated[int, Knob("layers before the head", ge=1, le=64, search=(1, 6))] = 3,
         dropout: Annotated[
-            float,
-            Knob("probability that a unit is dropped", ge=0, lt=1, search=(0.0, 0.5)),
+            float, Knob("probability that a unit is dropped", ge=0, lt=1, search=(0.0, 0.5))
         ] = 0.1,
     ) -> None:
-        """A plain MLP for a number."""
+        """A plain MLP."""
 
     def build_network(self, contract: FeatureContract, n_outputs: int) -> nn.Module:
         """An `MLP` of the estimator's size."""
-        return _mlp(self, contract, n_outputs)
+        return MLP(
+            n_numeric=contract.n_numeric, cardinalities=contract.cardinalities,
+            n_outputs=n_outputs, width=self.width, n_blocks=self.n_blocks, dropout=self.dropout,
+        )  # fmt: skip
+
+
+@baseline("mlp", problem="regression", **_MLP)
+class MLPRegressor(MLPKnobs, TableRegressor):
+    """A plain multi-layer perceptron on scaled numbers and one-hot categories."""
 
 
 @baseline("mlp", problem="classification", **_MLP)
-class MLPClassifier(TableClassifier):
+class MLPClassifier(MLPKnobs, TableClassifier):
     """A plain multi-layer perceptron on scaled numbers and one-hot categories."""
-
-    def __init__(
-        self,
-        *,
-        width: Annotated[
-            int, Knob("units of a layer", ge=1, le=16384, log=True, search=(64, 1024))
-        ] = 256,
-        n_blocks: Annotated[int, Knob("layers before the head", ge=1, le=64, search=(1, 6))] = 3,
-        dropout: Annotated[
-            float,
-            Knob("probability that a unit is dropped", ge=0, lt=1, search=(0.0, 0.5)),
-        ] = 0.1,
-    ) -> None:
-        """A plain MLP for a class."""
-
-    def build_network(self, contract: FeatureContract, n_outputs: int) -> nn.Module:
-        """An `MLP` of the estimator's size."""
-        return _mlp(self, contract, n_outputs)
-
-
-def _mlp(learner: Any, contract: FeatureContract, n_outputs: int) -> MLP:
-    return MLP(
-        n_numeric=contract.n_numeric, cardinalities=contract.cardinalities, n_outputs=n_outputs,
-        width=learner.width, n_blocks=learner.n_blocks, dropout=learner.dropout,
-    )  # fmt: skip
