@@ -193,7 +193,7 @@ def test_baking_the_masks_in_changes_no_output_and_no_name():
     places = prunable(model)
     masks = attach(places)
     for name, place in places.items():
-        masks[name].mask.copy_(magnitude_mask(place.parameter, 0.7))
+        masks[name].set(magnitude_mask(place.parameter, 0.7))
     x, _ = rows()
     masked = model(x)
     detach(places)
@@ -278,7 +278,7 @@ def test_masks_of_recurrent_layers_act_in_the_forward_pass():
     places = prunable(lstm)
     masks = attach(places)
     for mask in masks.values():
-        mask.mask.zero_()
+        mask.kept.zero_()
     masked, _ = lstm(x)
     detach(places)
     assert torch.equal(lstm(x)[0], masked)

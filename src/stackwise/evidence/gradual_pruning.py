@@ -96,7 +96,7 @@ class RandomRule(GradualRule):
             kept = max(1, round(weight.numel() * (1 - share)))
             flat = torch.zeros(weight.numel(), dtype=torch.bool)
             flat[order[:kept]] = True
-            mask.mask.copy_(flat.view(weight.shape))
+            mask.set(flat.view(weight.shape))
         self.frozen = {}
 
 

@@ -13,10 +13,10 @@ whether later blocks and later tokens build on it, and from where on the answer 
 For single prompts and pairs of models there are functions of their own: `integrated_gradients`,
 `erase`, `difficulty` and `map_layers`.
 
-Source: "Do Language Models Use Their Depth Efficiently?" (arXiv 2505.13898). The paper looks at
-causal language models; all but the future forms also work on encoders, vision transformers and
-residual networks. Measurements are taken in the model's own precision, so load it in float32:
-in bfloat16 the effects of late blocks can be smaller than the rounding.
+Source: "Do Language Models Use Their Depth Efficiently?" (arXiv 2505.13898). Differs from the
+paper: it looks at causal language models, while all but the future forms here also work on encoders,
+vision transformers and residual networks. Measurements are taken in the model's own precision, so
+load it in float32: in bfloat16 the effects of late blocks can be smaller than the rounding.
 """
 
 from .clean_run import CleanRun, evaluating

@@ -117,7 +117,7 @@ def gradual_pruning(
         else:
             fresh = {n: magnitude_mask(w, targets[n], blocks) for n, w in weights.items()}
         for name, mask in fresh.items():
-            masks[name].mask.copy_(mask)
+            masks[name].set(mask)
     else:
         rule = GradualRule(
             joined.loss, masks=masks, places=places, targets=targets, schedule=plan,

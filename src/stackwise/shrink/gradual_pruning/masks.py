@@ -17,9 +17,11 @@ def kept_count(numel: int, sparsity: float) -> int:
 
 def _largest(scores: Tensor, count: int) -> Tensor:
     """A mask with exactly `count` ones at the largest scores; of equal ones the first stay."""
-    order = scores.flatten().sort(descending=True, stable=True).indices
-    mask = torch.zeros(scores.numel(), dtype=torch.bool, device=scores.device)
-    mask[order[:count]] = True
+    flat = scores.flatten()
+    border = flat.kthvalue(flat.numel() - count + 1).values
+    mask = flat > border
+    ties = (flat == border).nonzero().flatten()
+    mask[ties[: count - int(mask.sum())]] = True
     return mask.view(scores.shape)
 
 

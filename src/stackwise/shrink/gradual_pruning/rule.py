@@ -26,16 +26,29 @@ if TYPE_CHECKING:
 
 
 class Mask(nn.Module):
-    """The parametrization W -> W * M. The mask is a buffer, so that checkpoints hold it."""
+    """The parametrization W -> W * M.
 
-    mask: Tensor
+    M is a buffer, so that checkpoints hold it, of the weight's own type, so that the product needs
+    no cast.
+    """
+
+    kept: Tensor
 
     def __init__(self, like: Tensor) -> None:
         super().__init__()
-        self.register_buffer("mask", torch.ones_like(like, dtype=torch.bool))
+        self.register_buffer("kept", torch.ones_like(like))
+
+    @property
+    def mask(self) -> Tensor:
+        """bool, of the weight's shape: what stays."""
+        return self.kept.bool()
+
+    def set(self, mask: Tensor) -> None:
+        """Take another mask."""
+        self.kept.copy_(mask)
 
     def forward(self, weight: Tensor) -> Tensor:
-        return weight * self.mask
+        return weight * self.kept
 
 
 def attach(places: dict[str, Place]) -> dict[str, Mask]:
@@ -129,10 +142,10 @@ class GradualRule(Backprop):
                 if self.regrow:
                     weight.copy_(torch.where(mask.mask, weight, resting[name]))
                 else:
-                    weight.mul_(mask.mask)
+                    weight.mul_(mask.kept)
                     for value in optimizer.state[weight].values():
                         if value.shape == weight.shape:
-                            value.mul_(mask.mask)
+                            value.mul_(mask.kept)
 
     def prune(self, step: int) -> None:
         """Set the masks of an update step."""
@@ -154,7 +167,7 @@ class GradualRule(Backprop):
                 name: magnitude_mask(w, wanted[name], self.block) for name, w in weights.items()
             }
         for name, mask in fresh.items():
-            self.masks[name].mask.copy_(mask)
+            self.masks[name].set(mask)
             if not self.regrow:
                 with torch.no_grad():
                     weights[name].mul_(mask)
