@@ -192,12 +192,12 @@ def model_inputs() -> Iterator[tuple[str, Any, Any]]:
         ).eval()  # fmt: skip
         ids = [torch.randint(0, 64, (2, 24)) for _ in range(16)]
         yield "a language model", decoder, [{"input_ids": i, "labels": i} for i in ids]
-        vision = ViTForImageClassification(
-            ViTConfig(
-                image_size=16, patch_size=8, hidden_size=16, intermediate_size=32,
-                num_hidden_layers=4, num_attention_heads=2, num_labels=3,
-            )
-        ).eval()  # fmt: skip
+        patches = ViTConfig(
+            image_size=16, patch_size=8, hidden_size=16, intermediate_size=32,
+            num_hidden_layers=4, num_attention_heads=2,
+        )  # fmt: skip
+        patches.num_labels = 3
+        vision = ViTForImageClassification(patches).eval()
         images = [
             {"pixel_values": torch.randn(2, 3, 16, 16), "labels": torch.randint(0, 3, (2,))}
             for _ in range(16)
