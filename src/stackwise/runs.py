@@ -128,7 +128,7 @@ def opened(out: Path | str, request: Mapping[str, Any], *, resume: bool) -> Iter
     out = Path(out)
     if out.exists() and not out.is_dir():
         raise RunError(f"{out} is a file; --out must name a folder for the run")
-    made = not out.exists()
+    made = next((p for p in reversed([out, *out.parents]) if not p.exists()), None)
     here = [path for path in out.iterdir() if path.name != ".lock"] if out.is_dir() else []
     if here and not resume:
         raise RunError(
@@ -154,8 +154,8 @@ def opened(out: Path | str, request: Mapping[str, Any], *, resume: bool) -> Iter
     except TrainingError:
         raise
     except StackwiseError:
-        if made:  # a refused request leaves nothing behind
-            shutil.rmtree(out, ignore_errors=True)
+        if made is not None:  # a refused request leaves nothing behind, no parent folder either
+            shutil.rmtree(made, ignore_errors=True)
         raise
     finally:
         lock.release()
