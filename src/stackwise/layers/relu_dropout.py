@@ -28,7 +28,7 @@ class _ReLUDropout(torch.autograd.Function):
         border = dropped - LEVELS // 2
         keep = level.clamp_(border - 1, border).sub_(border - 1)
         ctx.scale = LEVELS / (LEVELS - dropped)
-        y = keep.to(x.dtype).mul_(ctx.scale).mul_(x).clamp_min_(0)
+        y = keep.to(x.dtype).mul_(x).clamp_min_(0).mul_(ctx.scale)
         ctx.save_for_backward(y)
         return y
 
