@@ -158,8 +158,15 @@ class Loop:
         return self.before + time.monotonic() - self.started
 
     def backward(self, loss: Tensor) -> None:
-        """Backward through `loss`; a rule calls this and not `loss.backward()`."""
-        self.accelerator.backward(loss)
+        """Backward through `loss`; a rule calls this and not `loss.backward()`.
+
+        Outside of autocast: each product's backward then has the type that its forward had.
+        """
+        if self.accelerator.mixed_precision == "no":
+            self.accelerator.backward(loss)
+            return
+        with torch.autocast(self.accelerator.device.type, enabled=False):
+            self.accelerator.backward(loss)
 
     def run(self, model: nn.Module) -> Trained:
         """Go through the phases, from a checkpoint where the session resumes one."""

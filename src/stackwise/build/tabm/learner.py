@@ -21,6 +21,9 @@ PRESETS: dict[str, dict[str, Any]] = {
     "best": {"num_embedding": "piecewise", "max_epochs": 300, "share_batches": False},
 }
 
+LEAST_WIDTH = 64
+"""Narrower networks gain nothing from bfloat16."""
+
 
 class TabMKnobs(TableLearner):
     """The knobs and the network that the classifier and the regressor share."""
@@ -94,8 +97,17 @@ class TabMKnobs(TableLearner):
         return ArrayBatches(tensors, batch_size, seed=seed, orders=orders)
 
     def decays(self, name: str, parameter: nn.Parameter) -> bool:
-        """Matrices, adapters and the V of piecewise embeddings decay (appendix D of the paper)."""
+        """Matrices, adapters and the V of piecewise embeddings decay, as in the authors' code."""
+        if self.num_embedding == "linear-relu" and name.startswith("embedding."):
+            return False
         return not name.endswith(("bias", "frequencies", "embedding.linear.weight"))
+
+    def precision_of(self, network: nn.Module) -> str:
+        """bfloat16 on a CPU that multiplies it in AMX tiles: as good, and nearly twice as fast."""
+        on_cpu = self.device == "cpu" or (self.device == "auto" and not torch.cuda.is_available())
+        if self.precision == "auto" and on_cpu and self.width >= LEAST_WIDTH and _has_tiles():
+            return "bfloat16"
+        return super().precision_of(network)
 
     def select_members(self, X: Any, y: Any, *, how: Literal["greedy", "best"] = "greedy") -> Self:
         """A copy of this fitted estimator with the members that do best on (X, y).
@@ -138,6 +150,12 @@ class TabMKnobs(TableLearner):
         if not self._by_class:
             return float(np.square(mean[:, 0] - truth).mean())
         return float(-np.log(np.clip(mean[np.arange(len(truth)), truth], 1e-12, None)).mean())
+
+
+def _has_tiles() -> bool:
+    """Whether this processor has AMX tiles for bfloat16 (known from torch 2.10 on)."""
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(capabilities.get("amx_bf16"))
 
 
 @learner(

@@ -1,11 +1,16 @@
 """The TabM network: k MLPs in one, which share almost all of their weights.
 
 Equations and initial values are those of arXiv 2410.24210, section 3 and appendix B.
+
+Under autocast the hidden activations between the first layer and the heads keep one 16-bit type:
+element-wise work moves half the bytes, and the only casts are of the weights, once a step. The
+first layer and the heads stay in float32: 8 bits of a raw number, or of a prediction, are too few.
 """
 
 import copy
 import itertools
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
 
 import torch
@@ -19,6 +24,7 @@ from stackwise.layers.numeric_embeddings import (
     PiecewiseLinearEmbedding,
 )
 from stackwise.layers.one_hot import one_hot
+from stackwise.layers.relu_dropout import ReLUDropout
 
 Variant = Literal["tabm", "mini", "packed", "naive", "bad"]
 Embedding = Literal["piecewise", "periodic", "periodic-lite", "linear-relu"]
@@ -91,9 +97,7 @@ class TabM(nn.Module):
         )
         widths = [sum(chunks), *[width] * layers]
         self.blocks = nn.ModuleList(
-            nn.Sequential(
-                self._layer(index, before, after, first, chunks), nn.ReLU(), nn.Dropout(dropout)
-            )
+            nn.Sequential(self._layer(index, before, after, first, chunks), ReLUDropout(dropout))
             for index, (before, after) in enumerate(itertools.pairwise(widths))
         )
         self.head = EnsembleLinear(widths[-1], n_outputs, k=k)
@@ -154,14 +158,21 @@ class TabM(nn.Module):
         Returns:
             (B, k, n_outputs)
         """
-        x = self.features(numeric, categorical)
-        if x.ndim == 2:
-            x = x[:, None].expand(-1, self.k, -1)
-        if self.r is not None:
-            x = x * self.r
-        for block in self.blocks:
+        first, *others = self.blocks
+        with _full_precision(numeric.device):
+            x = self.features(numeric, categorical)
+            if x.ndim == 2:
+                x = x[:, None].expand(-1, self.k, -1)
+            if self.r is not None:
+                x = x * self.r
+            x = first(x)
+        kept = x.dtype
+        x = x.to(_activation_type(x))
+        for block in others:
             x = block(x)
-        return self.head(x)
+        with _full_precision(numeric.device):
+            output: Tensor = self.head(x.to(kept))
+        return output
 
     def prune(self, members: Sequence[int]) -> "TabM":
         """A network of these members alone, in this order. Their outputs do not change."""
@@ -202,6 +213,19 @@ class TabM(nn.Module):
             first.weight = nn.Parameter((first.weight * one.r[0]).detach())
         layers.append(_merged(one.head))
         return Member(one, nn.Sequential(*layers)).train(self.training)
+
+
+def _activation_type(x: Tensor) -> torch.dtype:
+    """The type of hidden activations: that of an open autocast, or the one that x has."""
+    kind = x.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
+
+
+def _full_precision(device: torch.device) -> AbstractContextManager[Any]:
+    """Compute in float32, also within an open autocast."""
+    if torch.is_autocast_enabled(device.type):
+        return torch.autocast(device.type, enabled=False)
+    return nullcontext()
 
 
 class Member(nn.Module):

@@ -87,6 +87,10 @@ class TableLearner(TableEstimator):
         """Whether weight decay pulls at this parameter: not at biases and scales."""
         return decays(name, parameter)
 
+    def precision_of(self, network: nn.Module) -> str:
+        """The type of the matrix products in training: what the knob says."""
+        return str(self.precision)
+
     def predict_members(self, X: Any) -> np.ndarray:
         """The predictions of each member.
 
@@ -144,7 +148,7 @@ class TableLearner(TableEstimator):
             trained = train(
                 network, rule, batches, max_epochs=self.max_epochs,
                 patience=self.patience if held is not None else None, seed=seed,
-                precision=self.precision, device=self.device, time_limit=self.time_limit,
+                precision=self.precision_of(network), device=self.device, time_limit=self.time_limit,
             )  # fmt: skip
         self.network_ = trained.model.eval()
         self.history_ = trained.history
