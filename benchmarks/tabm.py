@@ -64,8 +64,8 @@ def main() -> None:
         found = alternate(step(ours(), x, c, y, torch.bfloat16), step(theirs(), x, c, y), repeats)
         line(
             f"training step in bfloat16, {case}", *found, "tabm in float32", "s", "bfloat16",
-            threads, "casts of weights and activations cost more than the products save on this "
-            "processor; the estimators therefore stay in float32 on a CPU",
+            threads, "at this width casts cost what the products save, or the processor has no "
+            "tiles for bfloat16; the estimators then stay in float32",
         )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ For single prompts and pairs of models there are functions of their own: `integr
 `erase`, `difficulty` and `map_layers`.
 
 Source: "Do Language Models Use Their Depth Efficiently?" (arXiv 2505.13898). Differs from the
-paper: it looks at causal language models, while all but the future forms here also work on encoders,
+paper: it looks at causal language models; all but the future forms here also work on encoders,
 vision transformers and residual networks. Measurements are taken in the model's own precision, so
 load it in float32: in bfloat16 the effects of late blocks can be smaller than the rounding.
 """
