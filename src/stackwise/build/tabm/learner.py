@@ -154,7 +154,7 @@ class TabMKnobs(TableLearner):
 
 def _has_tiles() -> bool:
     """Whether this processor has AMX tiles for bfloat16 (known from torch 2.10 on)."""
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
     return bool(capabilities.get("amx_bf16"))
 
 

@@ -148,7 +148,8 @@ class TableLearner(TableEstimator):
             trained = train(
                 network, rule, batches, max_epochs=self.max_epochs,
                 patience=self.patience if held is not None else None, seed=seed,
-                precision=self.precision_of(network), device=self.device, time_limit=self.time_limit,
+                precision=self.precision_of(network), device=self.device,
+                time_limit=self.time_limit,
             )  # fmt: skip
         self.network_ = trained.model.eval()
         self.history_ = trained.history
