@@ -1,72 +1,148 @@
-"""TabM against the authors' package: a training step and a prediction, the same weights' shapes.
+"""TabM against the authors' package: training steps, predictions, and the error after training.
 
-Three sizes in float32 with the same fused AdamW; then the same step with our activations and
-weights in bfloat16, against the package in float32.
+- training step: both in float32 with the same fused AdamW and clipped gradients, in three sizes;
+- training step in bfloat16: ours under autocast, the package in float32;
+- prediction: `predict`'s blocks of rows against the package in batches, both in float32;
+- prediction in bfloat16: ours under autocast, the package in float32;
+- test error: both trained by the same steps on diamonds, ours in bfloat16 and the package in
+  float32, so that the speed above is at equal error.
 """
 
+import importlib
+import sys
+from collections.abc import Callable
+from functools import partial
+from statistics import mean
+
 import torch
+from torch import Tensor, nn
 
 from side_by_side import alternate, line
 from stackwise.build.tabm import TabM
-from tabm import TabM as Package
+from stackwise.tasks.table.contract import FeatureContract
+from stackwise.tasks.table.outputs import mean_values, through_network
+from stackwise.tasks.table.task import TableTask
 
-SIZES = {"small": (8, 128, 128, 9), "middle": (16, 256, 256, 5), "large": (32, 512, 256, 3)}
+SIZES = {
+    "k=8, 3 blocks of 128, batch 128": (8, 128, 128, 41),
+    "k=16, 3 blocks of 256, batch 256": (16, 256, 256, 15),
+    "k=32, 3 blocks of 512, batch 256": (32, 512, 256, 9),
+}
 FEATURES, CATEGORIES = 12, [4, 7, 9]
+SEEDS, STEPS = (0, 1, 2), 150
 
 
-def step(model: torch.nn.Module, x: torch.Tensor, c: torch.Tensor, y: torch.Tensor, dtype=None):
-    """What takes one training step."""
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
+def _package() -> type[nn.Module]:
+    """The authors' TabM; its package has the name of this script."""
+    here = sys.path.pop(0)
+    try:
+        found: type[nn.Module] = importlib.import_module("tabm").TabM
+    finally:
+        sys.path.insert(0, here)
+    return found
 
-    def run() -> None:
-        with torch.autocast("cpu", dtype or torch.bfloat16, enabled=dtype is not None):
+
+Package = _package()
+
+
+def pair(numbers: int, categories: list[int], k: int, width: int) -> tuple[nn.Module, nn.Module]:
+    """Ours and the package's of the same size."""
+    ours = TabM(n_numeric=numbers, cardinalities=categories, k=k, width=width)
+    theirs = Package.make(
+        n_num_features=numbers, cat_cardinalities=categories, d_out=1, k=k, d_block=width
+    )
+    return ours, theirs
+
+
+def stepper(model: nn.Module, low: bool) -> Callable[[Tensor, Tensor, Tensor], object]:
+    """What takes one training step on (numbers, categories, target), in bfloat16 where `low`."""
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=3e-4, fused=True)
+
+    def step(x: Tensor, c: Tensor, y: Tensor) -> None:
+        with torch.autocast("cpu", torch.bfloat16, enabled=low):
             output = model(x, c)
-        loss = (output.float()[..., 0] - y).square().mean()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0, foreach=True)
+        (output[..., 0].float() - y[:, None]).square().mean().backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0, foreach=True)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
-    return run
+    return step
 
 
-def predict(model: torch.nn.Module, x: torch.Tensor, c: torch.Tensor):
-    """What predicts the rows."""
+@torch.no_grad()
+def predict(model: nn.Module, x: Tensor, c: Tensor, batch: int, low: bool = False) -> Tensor:
+    """(n,) mean predictions, in batches of rows."""
+    with torch.autocast("cpu", torch.bfloat16, enabled=low):
+        parts = zip(x.split(batch), c.split(batch), strict=True)
+        return torch.cat([model(*part).float().mean(1)[:, 0] for part in parts])
 
-    def run() -> None:
-        with torch.no_grad():
-            model(x, c).mean(1)
 
-    return run
+def measure_speed(case: str, k: int, width: int, batch: int, repeats: int, threads: int) -> None:
+    """Print the steps and the predictions of one size."""
+    torch.manual_seed(0)
+    rows = 4 * batch
+    x, y = torch.randn(rows, FEATURES), torch.randn(rows)
+    c = torch.stack([torch.randint(0, n, (rows,)) for n in CATEGORIES], 1)
+    ours, theirs = pair(FEATURES, CATEGORIES, k, width)
+    some = x[:batch], c[:batch], y[:batch]
+    peer = partial(stepper(theirs, low=False), *some)
+    for low in (False, True):
+        found = alternate(partial(stepper(ours, low), *some), peer, repeats)
+        dtype = "bfloat16" if low else "float32"
+        line(f"training step, {case}", *found, "tabm in float32", "s", dtype, threads)
+
+    ours.eval()
+    theirs.eval()
+    arrays = x.numpy(), c.numpy()
+    reduce = partial(mean_values, classes=False)
+    peer_predict = partial(predict, theirs, x, c, batch)
+    found = alternate(lambda: through_network(ours, *arrays, reduce), peer_predict, repeats)
+    line(f"prediction of {rows} rows, {case}", *found, "tabm in float32", "s", "float32", threads)
+    found = alternate(partial(predict, ours, x, c, batch, low=True), peer_predict, repeats)
+    line(f"prediction of {rows} rows, {case}", *found, "tabm in float32", "s", "bfloat16", threads)
+
+
+def measure_error(threads: int) -> None:
+    """Print the test error of ours in bfloat16 and of the package in float32, mean of the seeds."""
+    errors: dict[bool, list[float]] = {True: [], False: []}
+    for seed in SEEDS:
+        task = TableTask.load("diamonds", seed=seed, max_rows=6000)
+        (frame, y), (held, truth) = task.part("train"), task.part("test")
+        contract = FeatureContract().fit(frame, seed=seed)
+        arrays, others = contract.transform(frame), contract.transform(held)
+        known = (others.categorical < torch.tensor(contract.cardinalities).numpy()).all(1)
+        target = torch.as_tensor((y - y.mean()) / y.std()).float()
+        wanted = torch.as_tensor((truth[known] - y.mean()) / y.std()).float()
+        torch.manual_seed(seed)
+        models = pair(contract.n_numeric, contract.cardinalities, k=16, width=256)
+        for model, low in zip(models, (True, False), strict=True):
+            step = stepper(model, low)
+            torch.manual_seed(seed)
+            for _ in range(STEPS):
+                rows = torch.randint(0, len(target), (256,)).numpy()
+                step(
+                    torch.as_tensor(arrays.numeric[rows]),
+                    torch.as_tensor(arrays.categorical[rows]),
+                    target[rows],
+                )
+            found = predict(
+                model.eval(), torch.as_tensor(others.numeric[known]),
+                torch.as_tensor(others.categorical[known]), 256,
+            )  # fmt: skip
+            errors[low].append(float((found - wanted).square().mean().sqrt()))
+    case = f"test error after {STEPS} steps on diamonds, k=16, 3 blocks of 256, {len(SEEDS)} seeds"
+    line(
+        case, mean(errors[True]), mean(errors[False]), "tabm in float32",
+        "standard deviations of the target", "bfloat16", threads,
+    )  # fmt: skip
 
 
 def main() -> None:
     """Print a line a case."""
     threads = torch.get_num_threads()
-    for name, (k, width, batch, repeats) in SIZES.items():
-        torch.manual_seed(0)
-        x, y = torch.randn(batch, FEATURES), torch.randn(batch, 1)
-        c = torch.stack([torch.randint(0, n, (batch,)) for n in CATEGORIES], 1)
-
-        def ours(k: int = k, width: int = width) -> TabM:
-            return TabM(n_numeric=FEATURES, cardinalities=CATEGORIES, k=k, width=width)
-
-        def theirs(k: int = k, width: int = width) -> Package:
-            return Package.make(
-                n_num_features=FEATURES, cat_cardinalities=CATEGORIES, d_out=1, k=k, d_block=width
-            )
-
-        case = f"{name}: k={k}, 3 blocks of {width}, batch {batch}"
-        found = alternate(step(ours(), x, c, y), step(theirs(), x, c, y), repeats)
-        line(f"training step, {case}", *found, "tabm", "s", "float32", threads)
-        found = alternate(predict(ours().eval(), x, c), predict(theirs().eval(), x, c), 2 * repeats)
-        line(f"prediction, {case}", *found, "tabm", "s", "float32", threads)
-        found = alternate(step(ours(), x, c, y, torch.bfloat16), step(theirs(), x, c, y), repeats)
-        line(
-            f"training step in bfloat16, {case}", *found, "tabm in float32", "s", "bfloat16",
-            threads, "at this width casts cost what the products save, or the processor has no "
-            "tiles for bfloat16; the estimators then stay in float32",
-        )  # fmt: skip
+    for case, size in SIZES.items():
+        measure_speed(case, *size, threads)
+    measure_error(threads)
 
 
 if __name__ == "__main__":
