@@ -30,6 +30,10 @@ SIZES = {
 }
 FEATURES, CATEGORIES = 12, [4, 7, 9]
 SEEDS, STEPS = (0, 1, 2), 150
+BLOCKS = (
+    "rows go through in small blocks of one size, so that no prediction depends on its neighbours; "
+    "a small network shows that fixed cost"
+)
 
 
 def _package() -> type[nn.Module]:
@@ -97,7 +101,10 @@ def measure_speed(case: str, k: int, width: int, batch: int, repeats: int, threa
     reduce = partial(mean_values, classes=False)
     peer_predict = partial(predict, theirs, x, c, batch)
     found = alternate(lambda: through_network(ours, *arrays, reduce), peer_predict, repeats)
-    line(f"prediction of {rows} rows, {case}", *found, "tabm in float32", "s", "float32", threads)
+    line(
+        f"prediction of {rows} rows, {case}", *found, "tabm in float32", "s", "float32", threads,
+        BLOCKS,
+    )  # fmt: skip
     found = alternate(partial(predict, ours, x, c, batch, low=True), peer_predict, repeats)
     line(f"prediction of {rows} rows, {case}", *found, "tabm in float32", "s", "bfloat16", threads)
 
