@@ -78,10 +78,14 @@ class Run:
 def load(folder: Path | str) -> Any:
     """Give back what a finished run made: a fitted learner, a model or `Findings`.
 
+    Of a study it is what its winner made.
+
     Raises:
         RunError: the folder is no run, is unfinished or damaged.
     """
     folder = Path(folder)
+    if (folder / "study.json").is_file():
+        folder = folder / read_json(folder / "study.json")["winner"]["folder"]
     if not (folder / "run.json").is_file():
         raise RunError(f"{folder} is not a stackwise run: it has no run.json")
     record = Run(folder).record
