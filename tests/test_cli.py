@@ -113,6 +113,8 @@ def test_compare_ends_with_a_page_and_a_winner_that_loads(run, table):
     study = Study(Path("cmp"))
     assert len(study.runs) == 2 * len(methods)
     assert hasattr(study.load(), "predict")
+    assert run("predict", "cmp", str(table), "-o", "p.csv")[0] == 0
+    assert len(pd.read_csv("p.csv")) == 300
     assert {item["column"] for item in study.record["importance"]} >= {"size", "kind"}
     page = Path("cmp/report.html").read_text()
     assert "is the one to keep" in page

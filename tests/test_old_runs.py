@@ -34,3 +34,14 @@ def test_an_unfinished_run_is_refused_with_the_way_on(tmp_path: Path):
     write_json(tmp_path / "run.json", record | {"status": "running"})
     with pytest.raises(RunError, match="repeat its command with --resume"):
         load(tmp_path)
+
+
+def test_a_knob_that_is_gone_does_not_keep_a_run_from_loading(tmp_path: Path):
+    import shutil
+
+    folder = shutil.copytree(DATA / "run-format-1", tmp_path / "run")
+    record = read_json(folder / "model.json")
+    record["knobs"]["no_longer_there"] = 3
+    write_json(folder / "model.json", record)
+    rows = pd.read_csv(DATA / "tiny.csv").drop(columns="price")
+    assert len(load(folder).predict(rows)) == len(rows)

@@ -75,13 +75,17 @@ class Run:
         return pd.read_parquet(self.folder / "test_predictions.parquet")
 
 
-def load(folder: Path | str) -> Any:
+def load(run: Path | str) -> Any:
     """Give back what a finished run made: a fitted learner, a model or `Findings`.
+
+    Of a study it is what its winner made.
 
     Raises:
         RunError: the folder is no run, is unfinished or damaged.
     """
-    folder = Path(folder)
+    folder = Path(run)
+    if (folder / "study.json").is_file():
+        folder = folder / read_json(folder / "study.json")["winner"]["folder"]
     if not (folder / "run.json").is_file():
         raise RunError(f"{folder} is not a stackwise run: it has no run.json")
     record = Run(folder).record

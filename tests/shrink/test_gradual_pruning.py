@@ -325,5 +325,19 @@ def test_a_fitted_learner_becomes_a_sparse_learner(tmp_path):
     assert type(sparse) is type(fitted)
     assert sparsity(sparse.network_)["total"][2] == pytest.approx(0.8, abs=0.02)
     assert np.array_equal(fitted.predict(X), before)
-    sparse.save(tmp_path)
-    assert np.array_equal(TabMRegressor.load(tmp_path).predict(X), sparse.predict(X))
+    sparse.save(tmp_path / "sparse")
+    assert np.array_equal(TabMRegressor.load(tmp_path / "sparse").predict(X), sparse.predict(X))
+
+
+def test_a_pruned_learner_takes_less_room_on_the_disk(tmp_path):
+    from stackwise import MLPRegressor
+
+    X = np.random.default_rng(0).normal(size=(100, 4))
+    fitted = MLPRegressor(width=128, max_epochs=1).fit(X, X[:, 0])
+    sparse = gradual_pruning(fitted, sparsity=0.95, epochs=0)
+    sizes = []
+    for name, model in (("dense", fitted), ("sparse", sparse)):
+        model.save(tmp_path / name)
+        sizes.append((tmp_path / name / "model.safetensors").stat().st_size)
+    assert sizes[1] < 0.15 * sizes[0]
+    assert np.array_equal(MLPRegressor.load(tmp_path / "sparse").predict(X), sparse.predict(X))

@@ -121,7 +121,9 @@ def _verdict(record: dict[str, Any], plan: dict[str, Any]) -> str:
     best = next(row for row in ranking if row["method"] == slug)
     words = f"{slug} is the one to keep: test {metric} {number_text(best['mean'])}"
     baselines = {name for name, of in cards().items() if of.verb == "baseline"}
-    rivals = [row for row in ranking if row["method"] in baselines and row["method"] != slug]
+    # a method is held against the best baseline, a baseline against whoever comes next
+    against = {row["method"] for row in ranking} if slug in baselines else baselines
+    rivals = [row for row in ranking if row["method"] in against - {slug}]
     if not rivals:
         return words + "."
     rival = rivals[0]

@@ -86,6 +86,8 @@ def depth_efficiency(
     wanted = _checked(probes)
     network, tokenizer = opened(model, tokenizer)
     stack = Stack.of(network, blocks=blocks, side=side)
+    if data is None and hasattr(model, "network_"):
+        raise DataError("a fitted learner is probed with rows of its table: give data")
     if data is None:
         data = default_prompts(prompts, random_state)
     if hasattr(model, "contract_"):

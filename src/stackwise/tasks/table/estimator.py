@@ -175,7 +175,9 @@ class TableEstimator(BaseEstimator):
                 f"{folder} was written by a newer stackwise (format {record['format']}, this one "
                 f"reads up to {FORMAT})"
             )
-        made = cls(**{name: _knob_back(value) for name, value in record["knobs"].items()})
+        known = cls._get_param_names()  # a knob that this version no longer has changes no result
+        knobs = {name: value for name, value in record["knobs"].items() if name in known}
+        made = cls(**{name: _knob_back(value) for name, value in knobs.items()})
         made.n_features_in_ = record["features_in"]
         if record["names_in"] is not None:
             made.feature_names_in_ = np.array(record["names_in"], dtype=object)

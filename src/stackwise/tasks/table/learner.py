@@ -29,7 +29,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from stackwise.errors import DataError, ModelError, RunError
-from stackwise.files import read_tensors, write_tensors
+from stackwise.sparse_files import load_sparse, save_sparse
 from stackwise.tasks.table.contract import FeatureContract, TableArrays
 from stackwise.tasks.table.estimator import Part, TableEstimator, table_knobs
 from stackwise.tasks.table.outputs import (
@@ -215,7 +215,7 @@ class TableLearner(TableEstimator):
 
     def _write(self, folder: Path) -> dict[str, Any]:
         cls = type(self.network_)
-        write_tensors(folder / "model.safetensors", self.network_.state_dict())
+        save_sparse(self.network_.state_dict(), folder / "model.safetensors")
         return {
             "network": {
                 "class": f"{cls.__module__}:{cls.__qualname__}",
@@ -229,7 +229,7 @@ class TableLearner(TableEstimator):
         made = _network_class(type(self), record["network"]["class"])
         network = made(**record["network"]["arguments"])
         try:
-            network.load_state_dict(read_tensors(folder / "model.safetensors"))
+            network.load_state_dict(load_sparse(folder / "model.safetensors"))
         except RuntimeError as error:
             raise RunError(f"{folder} holds weights of another network ({error})") from error
         self.network_ = network.eval()
