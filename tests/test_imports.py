@@ -11,7 +11,7 @@ HEAVY = ("torch", "transformers", "pandas", "sklearn", "matplotlib", "scipy")
 
 
 def seconds_of(*command: str) -> float:
-    """The processor seconds of the best of three calls; what else the machine does counts less."""
+    """Wall-clock seconds of the best of three calls, so that a busy machine counts less."""
     taken = []
     for _ in range(3):
         started = time.perf_counter()

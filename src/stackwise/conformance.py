@@ -9,6 +9,7 @@ must take at least one of the three. They are this library's own tests too.
 """
 
 import copy
+import math
 import re
 import tempfile
 import warnings
@@ -22,6 +23,7 @@ import torch
 
 from stackwise.catalog import VERBS, Card, Entry, card, preset_values
 from stackwise.errors import DataError, ModelError
+from stackwise.files import read_tensors, write_tensors
 from stackwise.findings import Findings
 
 DATA_ONLY = {
@@ -101,8 +103,12 @@ def survives_a_round_trip(of: Card, folder: Path) -> None:
         elif hasattr(result, "save_pretrained"):
             save_model(result, place)
             again = open_model(place)
-        else:  # a bare module: its state is what is kept
+        else:  # a bare module: its weights are what is kept, and made other before they are read
+            write_tensors(place / "model.safetensors", result.state_dict())
             again = copy.deepcopy(result)
+            for parameter in again.parameters():
+                torch.nn.init.constant_(parameter, math.pi)
+            again.load_state_dict(read_tensors(place / "model.safetensors"))
         digits = 1e-12 if isinstance(result, Findings) else 0.0  # tables are kept as text
         what = f"{entry.name}, written and read back"
         _same(result_state(result), result_state(again), what, digits)

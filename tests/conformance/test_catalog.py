@@ -20,6 +20,7 @@ def test_conforms(slug: str, check: str, tmp_path):
     CHECKS[check](card(slug), tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("slug", METHODS)
 def test_smoke_evidence_is_measured_in_seconds(slug: str, tmp_path):
     started = time.process_time()

@@ -59,12 +59,14 @@ def test_it_is_in_the_list_and_has_a_card(outside):
     assert "hidden units" in shown and "max_epochs" in shown
 
 
+@pytest.mark.slow
 def test_its_card_is_kept_so_that_listing_again_imports_nothing(outside):
     assert stackwise("list").returncode == 0
     (kept,) = (outside / "cache" / "methods").glob("*.json")
     assert json.loads(kept.read_text())[0]["slug"] == SLUG
 
 
+@pytest.mark.slow
 def test_it_fits_and_its_run_loads_again(outside):
     X, y = table_rows(cards()["mlp"].entry("learner", "regression"), rows=200)
     table = outside / "table.csv"
@@ -123,6 +125,42 @@ def says_nothing(model, data=None, *, scale: Annotated[float, Knob("factor")] = 
     """no sentence"""
     return model
 '''
+
+
+BARE = '''
+"""A transform that gives a bare module back, and one whose weights cannot be kept."""
+import copy
+from typing import Annotated
+import torch
+from stackwise.catalog import Knob, transform
+from stackwise.errors import ModelError
+
+def checked(model):
+    if not hasattr(model, "network_"):
+        raise ModelError("give a fitted learner")
+
+@transform("bare-module", title="A bare module", verb="shrink")
+def bare_module(model, data=None, *, scale: Annotated[float, Knob("factor")] = 0.5):
+    """Return the network of a learner."""
+    checked(model)
+    return copy.deepcopy(model.network_)
+
+@transform("reads-no-weights", title="A module that is not kept", verb="shrink")
+def reads_no_weights(model, data=None, *, scale: Annotated[float, Knob("factor")] = 0.5):
+    """Return a network that reads no weights."""
+    checked(model)
+    network = torch.nn.Linear(2, 2)
+    network.load_state_dict = lambda state: None
+    return network
+'''
+
+
+def test_a_bare_module_is_kept_by_its_weights(outside, tmp_path):
+    install(outside / "site", "bare_modules", BARE)
+    importlib.invalidate_caches()
+    CHECKS["survives_a_round_trip"](cards()["bare-module"], tmp_path / "kept")
+    with pytest.raises(AssertionError, match="written and read back"):
+        CHECKS["survives_a_round_trip"](cards()["reads-no-weights"], tmp_path / "lost")
 
 
 @pytest.mark.parametrize(
