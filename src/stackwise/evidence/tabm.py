@@ -12,7 +12,7 @@ import numpy as np
 
 from stackwise import data
 from stackwise.build.tabm import TabMClassifier, TabMRegressor
-from stackwise.evidence.claims import Claim, Scale, judge
+from stackwise.evidence.claims import Claim, Scale, Verdict, judge
 from stackwise.tasks.table.baselines import (
     GradientBoostingClassifier,
     GradientBoostingRegressor,
@@ -139,7 +139,7 @@ def measure(scale: Scale) -> list[Claim]:
             Claim(
                 id,
                 statement,
-                judge([float(value) for value in by_seed], margin=margin),
+                _verdict(gains, margin),
                 {
                     "gain_percent_by_table": {
                         t: round(float(np.mean(v)), 3) for t, v in gains.items()
@@ -233,14 +233,22 @@ def _members_claim(bench: Bench, seeds: list[int], scale: Scale) -> Claim:
             "greedy_members": [int(item["members"]) for item in found],
         }
     by_seed = [float(value) for value in np.mean(differences, axis=0)]
+    gains = dict(zip(bench.members, differences, strict=True))
     return Claim(
         "mean-beats-best-member",
         "The mean of the members beats the single member that validation data chooses.",
-        judge(by_seed),
+        _verdict(gains, 0.0),
         numbers | {"gain_percent_by_seed": [round(value, 3) for value in by_seed]},
         seeds,
         LEFT_OUT[scale],
     )
+
+
+def _verdict(gains: dict[str, list[float]], margin: float) -> Verdict:
+    """`judge` on the mean of the tables; a table whose own mean falls short makes it in part."""
+    found = judge([float(value) for value in np.mean(list(gains.values()), axis=0)], margin=margin)
+    short = any(float(np.mean(values)) <= margin for values in gains.values())
+    return "holds in part" if found == "holds" and short else found
 
 
 def _rounded(values: list[float]) -> list[float]:
