@@ -71,8 +71,16 @@ def test_a_gradient_that_is_not_a_number_is_found_without_validation():
         return Spoil.apply(loss) if len(calls) == 4 else loss
 
     calls: list[int] = []
-    with pytest.raises(TrainingError, match="weights are no longer numbers at step 4"):
+    with pytest.raises(TrainingError, match=r"weights are no longer numbers at step 4 \(epoch 1\)"):
         train(linear(), Backprop(bad), ArrayBatches(line(), 16), max_epochs=1)
+
+
+def test_large_weights_are_still_numbers():
+    model = linear()
+    with torch.no_grad():
+        model.weight.fill_(1e30)
+    rule = Backprop(lambda m, b: m.bias.sum())
+    assert train(model, rule, ArrayBatches(line(), 64), max_epochs=1).stopped == "epochs"
 
 
 def test_a_score_that_is_watched_but_not_returned_is_named():

@@ -273,8 +273,10 @@ class Loop:
             ago, value = bad
             self._refuse(f"the loss is {value} at step {self.step - ago} (epoch {self.epoch + 1})")
         learned = [p.detach() for p in self.model.parameters() if p.requires_grad]
-        if not math.isfinite(float(nn.utils.get_total_norm(learned))):
-            self._refuse(f"weights are no longer numbers at step {self.step}")
+        # the largest magnitude: the sum of squares of large but good weights could overflow
+        if not math.isfinite(float(nn.utils.get_total_norm(learned, norm_type=math.inf))):
+            at = f"step {self.step} (epoch {self.epoch + 1})"
+            self._refuse(f"weights are no longer numbers at {at}")
 
     def _refuse(self, reason: str) -> None:
         kept = self.file is not None and self.file.exists()
