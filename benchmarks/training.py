@@ -8,6 +8,7 @@ from stackwise.training import ArrayBatches, Backprop, train
 
 CASES = {"small": (64, 64), "middle": (256, 256), "large": (512, 1024)}
 ROWS, FEATURES, EPOCHS = 16_384, 32, 1
+REPEATS = 25
 
 
 def network(width: int) -> nn.Module:
@@ -46,7 +47,7 @@ def main() -> None:
 
         line(
             f"one epoch, {name}: 3 x {width}, batch {batch}",
-            *alternate(ours, bare, 9),
+            *alternate(ours, bare, REPEATS),
             "hand-written loop",
             "s",
             "float32",

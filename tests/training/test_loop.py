@@ -1,60 +1,24 @@
-"""The loop: what a seed fixes, what a kill does not lose, when it stops."""
+"""The loop: what a seed fixes, when it stops, what a step does."""
 
-import json
 import math
-import os
-import random
-import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
+from toy_line import line, linear, same, squared
 from toy_phases import Tower, fit
 
-from stackwise.errors import Interrupted, RunError, TrainingError
-from stackwise.files import read_tensors
+from stackwise.errors import TrainingError
 from stackwise.training import (
     ArrayBatches,
     Backprop,
     Loop,
-    Trained,
     session,
     train,
     trainable,
 )
 from stackwise.training.rules import learning_rate_factor
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-def squared(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
-    return (model(batch["x"]) - batch["y"]).square().mean()
-
-
-def line(rows: int = 64) -> dict[str, Tensor]:
-    generator = torch.Generator().manual_seed(0)
-    x = torch.randn(rows, 3, generator=generator)
-    return {"x": x, "y": x.sum(1, keepdim=True)}
-
-
-def linear() -> nn.Linear:
-    torch.manual_seed(0)
-    return nn.Linear(3, 1)
-
-
-def same(a: Trained, b: Trained) -> bool:
-    left, right = a.model.state_dict(), b.model.state_dict()
-    return left.keys() == right.keys() and all(torch.equal(left[n], right[n]) for n in left)
 
 
 def test_a_seed_fixes_a_fit_bit_for_bit_and_leaves_the_global_state_alone():
@@ -81,88 +45,6 @@ def test_the_second_phase_goes_on_from_a_deeper_model():
     assert losses[-1] < losses[0]
 
 
-def test_killed_at_random_moments_a_fit_ends_with_the_same_weights(tmp_path: Path):
-    script = Path(__file__).with_name("toy_phases.py")
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-
-    def start(folder: Path) -> subprocess.Popen:
-        return subprocess.Popen([sys.executable, str(script), str(folder)], env=environment)
-
-    whole = start(tmp_path / "whole")
-    killed = 0
-    generator = random.Random(0)
-    for _ in range(3):
-        process = start(tmp_path / "cut")
-        checkpoint = tmp_path / "cut" / "checkpoint" / "0.safetensors"
-        deadline = time.monotonic() + 30
-        before = checkpoint.stat().st_mtime_ns if checkpoint.exists() else 0
-        while process.poll() is None and time.monotonic() < deadline:
-            if checkpoint.exists() and checkpoint.stat().st_mtime_ns != before:
-                break
-            time.sleep(0.01)
-        time.sleep(generator.uniform(0.0, 0.1))
-        if process.poll() is None:
-            process.send_signal(signal.SIGKILL)
-            killed += 1
-        process.wait()
-    assert start(tmp_path / "cut").wait() == 0
-    assert whole.wait() == 0
-    assert killed >= 2
-    left = read_tensors(tmp_path / "whole" / "final.safetensors")
-    right = read_tensors(tmp_path / "cut" / "final.safetensors")
-    assert all(torch.equal(left[name], right[name]) for name in left)
-    epochs = []
-    for name in ("whole", "cut"):
-        text = (tmp_path / name / "metrics.jsonl").read_text()
-        lines = [json.loads(row) for row in text.splitlines()]
-        epochs.append([(row["phase"], row["epoch"], row["metrics"]) for row in lines])
-    assert epochs[0] == epochs[1]
-
-
-def test_sigterm_writes_a_checkpoint_and_the_resumed_fit_is_the_same(tmp_path: Path):
-    plain = fit()
-
-    def stop(event: dict) -> None:
-        if event["phase"] == "deep" and event["epoch"] == 2:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    with pytest.raises(Interrupted), session(folder=tmp_path, on_event=stop):
-        fit()
-    with session(folder=tmp_path, resume=True):
-        assert same(fit(), plain)
-    with session(folder=tmp_path, resume=True):
-        again = fit()
-    assert same(again, plain)
-    assert again.stopped == plain.stopped
-
-
-def test_each_fit_of_a_session_has_its_own_checkpoint(tmp_path: Path):
-    def both() -> list[Trained]:
-        batches = ArrayBatches(line(), 16)
-        return [train(linear(), Backprop(squared, lr=lr), batches, max_epochs=1)
-                for lr in (1e-3, 1e-2)]  # fmt: skip
-
-    with session(folder=tmp_path):
-        first = both()
-    with session(folder=tmp_path, resume=True):
-        second = both()
-    assert all(same(a, b) for a, b in zip(first, second, strict=True))
-    assert not same(*first)
-    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 2
-
-
-def test_a_cut_off_checkpoint_is_refused_by_name(tmp_path: Path):
-    with session(folder=tmp_path):
-        train(linear(), Backprop(squared), ArrayBatches(line(), 16), max_epochs=1)
-    path = tmp_path / "checkpoint" / "0.safetensors"
-    path.write_bytes(path.read_bytes()[:-7])
-    with (
-        pytest.raises(RunError, match=r"0\.safetensors is damaged"),
-        session(folder=tmp_path, resume=True),
-    ):
-        train(linear(), Backprop(squared), ArrayBatches(line(), 16), max_epochs=1)
-
-
 def test_a_loss_that_is_not_a_number_names_its_step():
     def bad(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
         calls.append(1)
@@ -171,6 +53,45 @@ def test_a_loss_that_is_not_a_number_names_its_step():
     calls: list[int] = []
     with pytest.raises(TrainingError, match=r"the loss is nan at step 3 \(epoch 1\)"):
         train(linear(), Backprop(bad), ArrayBatches(line(), 16), max_epochs=2)
+
+
+def test_a_gradient_that_is_not_a_number_is_found_without_validation():
+    class Spoil(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, loss: Tensor) -> Tensor:
+            return loss.clone()
+
+        @staticmethod
+        def backward(ctx, gradient: Tensor) -> Tensor:
+            return gradient * math.nan
+
+    def bad(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+        calls.append(1)
+        loss = squared(model, batch)
+        return Spoil.apply(loss) if len(calls) == 4 else loss
+
+    calls: list[int] = []
+    with pytest.raises(TrainingError, match=r"weights are no longer numbers at step 4 \(epoch 1\)"):
+        train(linear(), Backprop(bad), ArrayBatches(line(), 16), max_epochs=1)
+
+
+def test_large_weights_are_still_numbers():
+    model = linear()
+    with torch.no_grad():
+        model.weight.fill_(1e30)
+    rule = Backprop(lambda m, b: m.bias.sum())
+    assert train(model, rule, ArrayBatches(line(), 64), max_epochs=1).stopped == "epochs"
+
+
+def test_a_score_that_is_watched_but_not_returned_is_named():
+    rule = Backprop(squared, validate=lambda model: {"rmse": 1.0})
+    with pytest.raises(TrainingError, match=r"watches 'loss', but .* returned \['rmse'\]"):
+        train(linear(), rule, ArrayBatches(line(), 16), max_epochs=1)
+
+
+def test_a_fit_of_no_epochs_is_refused():
+    with pytest.raises(TrainingError, match="max_epochs must be at least 1, got 0"):
+        train(linear(), Backprop(squared), ArrayBatches(line(), 16), max_epochs=0)
 
 
 def test_early_stopping_restores_the_best_weights():
@@ -242,6 +163,20 @@ def test_only_matrices_decay():
     assert groups == [(0.1, 1), (0.0, 3)]
 
 
+def test_without_weight_decay_there_is_one_group():
+    model = nn.Sequential(nn.Linear(3, 3), nn.LayerNorm(3))
+    (optimizer,) = Backprop(squared).optimizers(model)
+    assert [len(group["params"]) for group in optimizer.param_groups] == [4]
+
+
+def test_weight_decay_is_decoupled_from_the_gradient():
+    model = linear()
+    before = model.weight.detach().clone()
+    rule = Backprop(lambda m, b: 0.0 * squared(m, b), lr=0.1, weight_decay=0.5)
+    train(model, rule, ArrayBatches(line(), 64), max_epochs=1)
+    assert torch.allclose(model.weight, before * (1 - 0.1 * 0.5))
+
+
 def test_k_orders_at_once_are_k_permutations():
     rows = torch.arange(10)
     batches = list(ArrayBatches({"x": rows}, 4, orders=3).epoch(0))
@@ -276,3 +211,27 @@ def test_trainable_takes_tensors_with_a_loss_of_the_output_and_batches_with_labe
         trainable(linear(), (x, y))
     with pytest.raises(ValueError, match="give it data"):
         trainable(linear(), None)
+
+
+def test_bfloat16_is_asked_for_by_fit_and_does_not_stay():
+    types = []
+
+    def seen(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+        output = model(batch["x"])
+        types.append(output.dtype)
+        return (output - batch["y"]).square().mean()
+
+    for precision in ("bfloat16", "float32"):
+        trained = train(
+            linear(), Backprop(seen), ArrayBatches(line(), 64), max_epochs=1, precision=precision
+        )
+        assert trained.model.weight.dtype == torch.float32
+    assert types == [torch.bfloat16, torch.float32]
+
+
+def test_the_time_left_is_that_of_the_limit_where_it_comes_first():
+    events = []
+    with session(on_event=events.append, time_limit=30.0):
+        train(linear(), Backprop(squared), ArrayBatches(line(), 1), max_epochs=2)
+    assert events[-1]["seconds_left"] == 0.0
+    assert all(0 <= event["seconds_left"] <= 30.0 for event in events)

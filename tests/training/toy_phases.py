@@ -37,13 +37,14 @@ def deeper(model: nn.Module) -> nn.Module:
     return grown
 
 
-def fit(pause: float = 0.0) -> Trained:
-    """Train the tower, grow it, train on."""
+def fit(pause: float = 0.0, refuse: bool = False) -> Trained:
+    """Train the tower, grow it, train on; `refuse` fails where a step is taken."""
     torch.manual_seed(0)
     x = torch.randn(256, 6)
     y = x[:, :1] * x[:, 1:2]
 
     def loss(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+        assert not refuse
         time.sleep(pause)
         return (model(batch["x"]) - batch["y"]).square().mean()
 
@@ -79,7 +80,7 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     from stackwise.training import loop
 
-    loop.EPOCH_PAUSE, loop.STEP_PAUSE = 0.0, 0.05
+    loop.EPOCH_PAUSE, loop.STEP_PAUSE, loop.WRITE_PAUSE = 0.0, 0.05, 0.0
     folder = Path(sys.argv[1])
     with session(folder=folder, resume=True):
         trained = fit(pause=0.004)

@@ -1,7 +1,8 @@
 """The one training loop, its rules, its batches and its checkpoints."""
 
 from stackwise.training.batches import ArrayBatches, Batches
-from stackwise.training.loop import Loop, Phase, Trained, train, train_phases
+from stackwise.training.loop import Loop, train, train_phases
+from stackwise.training.phases import Phase, Trained
 from stackwise.training.rules import Backprop, Rule
 from stackwise.training.session import Session, current_session, session
 from stackwise.training.trainable import Trainable, trainable

@@ -1,18 +1,20 @@
 """Checkpoints: one safetensors file that holds all that a resume needs.
 
-Tensors (weights, best weights, optimizer and random states) are the file's tensors, the rest
-(phase, place in the data, history, constructor arguments) is JSON in its header. One file is
-renamed into its place at once, so that a kill leaves the old checkpoint or the new one, never a
-mixture.
+Tensors (weights, best weights, gradients that wait for a step, optimizer and random states) are the
+file's tensors, the rest (phase, place in the data, history, constructor arguments) is JSON in its
+header. One file is renamed into its place at once, so that a kill leaves the old checkpoint or the
+new one, never a mixture.
 """
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from stackwise.errors import RunError
@@ -30,6 +32,18 @@ def under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """The inverse of `prefixed`: those tensors, under their own names."""
     head = f"{prefix}/"
     return {name[len(head) :]: t for name, t in tensors.items() if name.startswith(head)}
+
+
+def gradients(model: nn.Module) -> dict[str, Tensor]:
+    """The gradients that wait for an optimizer's step: there are some within an accumulation."""
+    return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+
+
+def set_gradients(model: nn.Module, tensors: dict[str, Tensor]) -> None:
+    """The inverse of `gradients`."""
+    parameters = dict(model.named_parameters())
+    for name, gradient in tensors.items():
+        parameters[name].grad = gradient.to(parameters[name].device)
 
 
 def optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
@@ -77,6 +91,47 @@ def set_random_states(states: dict[str, Tensor]) -> None:
     torch.set_rng_state(states["cpu"])
     if "cuda" in states and torch.cuda.is_available():
         torch.cuda.set_rng_state(states["cuda"])
+
+
+def snapshot(model: nn.Module, optimizers: list[Optimizer]) -> dict[str, Tensor]:
+    """All tensors that fix how training goes on: weights, gradients, optimizers, random states."""
+    tensors = prefixed("model", dict(model.state_dict()))
+    tensors |= prefixed("gradient", gradients(model))
+    tensors |= prefixed("random", random_states())
+    for index, optimizer in enumerate(optimizers):
+        tensors |= prefixed(f"optimizer{index}", optimizer_tensors(optimizer))
+    return tensors
+
+
+def put_back(
+    model: nn.Module,
+    optimizers: list[Optimizer],
+    tensors: dict[str, Tensor],
+    groups: list[list[dict[str, Any]]],
+) -> None:
+    """The inverse of `snapshot`, but for the random states, which come last of all."""
+    model.load_state_dict(under("model", tensors))
+    set_gradients(model, under("gradient", tensors))
+    for index, (optimizer, settings) in enumerate(zip(optimizers, groups, strict=True)):
+        load_optimizer(optimizer, settings, under(f"optimizer{index}", tensors))
+
+
+@contextmanager
+def belonging(path: Path) -> Iterator[None]:
+    """Turn torch's complaint that tensors do not fit a model into one sentence."""
+    try:
+        yield
+    except (RuntimeError, ValueError, LookupError) as error:
+        raise RunError(
+            f"the checkpoint {path} is of another model or another version; "
+            "remove it to start this run again"
+        ) from error
+
+
+def sweep(path: Path) -> None:
+    """Remove what a kill in the middle of `write` left beside `path`."""
+    for part in path.parent.glob(f".{path.stem}-*.part{path.suffix}"):
+        part.unlink(missing_ok=True)
 
 
 def write(path: Path, tensors: dict[str, Tensor], place: dict[str, Any]) -> None:

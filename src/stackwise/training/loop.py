@@ -5,66 +5,36 @@ Notable:
   the model with a deeper, smaller or other one;
 - the order of the rows depends on (seed, epoch) alone and the random states are kept, so that a
   run that was killed ends with the same weights, bit for bit, as one that was not;
-- nothing is read back from the device within an epoch: losses wait in a list and are looked at
-  together, which also finds the exact step at which one stopped being a number.
+- nothing is read back from the device within an epoch but now and then: losses wait in a list and
+  are looked at together, which also finds the exact step at which one stopped being a number.
 """
 
 import math
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from stackwise.errors import Interrupted, KnobError, TrainingError
+from stackwise.errors import Interrupted, TrainingError
 from stackwise.training import checkpoints
 from stackwise.training.batches import Batches
+from stackwise.training.best import Best
+from stackwise.training.devices import accelerator, placer
+from stackwise.training.interrupts import StopRequest, stop_signals
+from stackwise.training.phases import Phase, Trained
 from stackwise.training.rules import Rule
+from stackwise.training.scalars import Scalars
 from stackwise.training.session import Session, current_session
 
-EPOCH_PAUSE = 2.0  # seconds between checkpoints at the ends of epochs
-STEP_PAUSE = 30.0  # seconds between checkpoints within an epoch
+EPOCH_PAUSE = 2.0  # seconds at least between checkpoints at the ends of epochs
+STEP_PAUSE = 30.0  # seconds at least between checkpoints within an epoch
+WRITE_PAUSE = 20.0  # and this many times what writing the last one took: at most 5 % of the time
 LOOK_EVERY = 200  # steps between looks at the losses
-
-
-@dataclass
-class Phase:
-    """A part of a fit: one rule, one budget.
-
-    Attributes:
-        start: previous model -> the model of this phase. By default it goes on with the same.
-        rebuild: constructor arguments (`model.arguments`) -> a model of the same form; needed to
-            resume into a phase whose `start` made another model.
-        keep: whether the phase ends with its best or its last weights.
-    """
-
-    name: str
-    rule: Rule
-    batches: Batches
-    max_epochs: int
-    patience: int | None = None
-    start: Callable[[nn.Module], nn.Module] = lambda previous: previous
-    rebuild: Callable[[dict[str, Any]], nn.Module] | None = None
-    keep: Literal["best", "last"] = "best"
-
-
-@dataclass
-class Trained:
-    """What a fit made."""
-
-    model: nn.Module
-    history: list[dict[str, Any]]
-    best_epoch: int
-    best_score: float | None
-    stopped: str
-    steps: int
-    seconds: float
+AGREE_EVERY = 20  # steps after which the processes of a distributed fit ask each other to stop
 
 
 def train(
@@ -99,17 +69,27 @@ def train_phases(
     """Train through `phases`, beginning with `model`.
 
     Raises:
-        TrainingError: a loss or the watched score is not a number; the step and the last
-            checkpoint are named.
+        TrainingError: a loss, a weight or the watched score is not a number; the step and the
+            last checkpoint are named.
+        RunError: the session resumes from a checkpoint that is damaged or of another model.
         Interrupted: Ctrl-C or SIGTERM, after a checkpoint was written (inside a session).
     """
     if not phases:
         raise TrainingError("there is nothing to train: no phase was given")
-    loop = Loop(phases, current_session(), precision, device, time_limit)
+    for phase in phases:
+        if phase.max_epochs < 1:
+            raise TrainingError(
+                f"max_epochs must be at least 1, got {phase.max_epochs} for phase {phase.name!r}"
+            )
+    session = current_session()
     forked = list(range(torch.cuda.device_count()))
-    with torch.random.fork_rng(devices=forked), _stop_signals(loop):
+    with (
+        torch.random.fork_rng(devices=forked),
+        stop_signals(active=session.folder is not None) as request,
+    ):
+        loop = Loop(model, phases, session, request, accelerator(device, precision), time_limit)
         torch.manual_seed(seed)
-        return loop.run(model)
+        return loop.run()
 
 
 @dataclass
@@ -117,13 +97,17 @@ class Loop:
     """The state of a fit while it runs. Rules read `step`, `total_steps`, `epoch`, `optimizers`.
 
     Attributes:
+        model: the module of the phase. running: the same, as a step calls it (DDP's wrapper where
+            there are several processes).
         step: batches seen in this phase. place: of them, in this epoch. epoch_steps: its length.
+        stopped: why the phase ended; "" while it runs.
     """
 
+    model: nn.Module
     phases: list[Phase]
     session: Session
-    precision: str = "auto"
-    device_name: str = "auto"
+    request: StopRequest
+    accelerator: Any  # accelerate's, which is not typed
     time_limit: float | None = None
     phase_index: int = 0
     epoch: int = 0
@@ -133,19 +117,18 @@ class Loop:
     total_steps: int = 0
     optimizers: list[Optimizer] = field(default_factory=list)
     history: list[dict[str, Any]] = field(default_factory=list)
-    stop_asked: bool = False
+    scalars: Scalars = field(default_factory=Scalars)
+    best: Best = field(default_factory=Best)
+    stopped: str = ""
 
     def __post_init__(self) -> None:
         self.fit = self.session.next_fit()
         self.file = self.session.checkpoint(self.fit)
-        self.accelerator = _accelerator(self.device_name, self.precision)
-        self.before = 0.0  # seconds that an earlier process spent on this fit
+        self.before = self.phase_began = 0.0  # seconds: an earlier process's, those to this phase
         self.started = self.written = self.told = time.monotonic()
-        self.sums: dict[str, float] = {}
-        self.waiting: dict[str, list[Tensor]] = {}
-        self.best: dict[str, Tensor] = {}
-        self.best_epoch, self.best_score, self.stale = -1, math.nan, 0
-        self.stopped = ""
+        self.writing = 0.0  # seconds that the last checkpoint took
+        self.shared = self.accelerator.num_processes > 1
+        self.plain = not self.shared and self.accelerator.mixed_precision == "no"
 
     @property
     def phase(self) -> Phase:
@@ -162,84 +145,99 @@ class Loop:
 
         Outside of autocast: each product's backward then has the type that its forward had.
         """
-        if self.accelerator.mixed_precision == "no":
-            self.accelerator.backward(loss)
+        if self.plain:  # accelerate would divide by 1 first, which small steps feel
+            torch.autograd.backward(loss)
             return
         with torch.autocast(self.accelerator.device.type, enabled=False):
             self.accelerator.backward(loss)
 
-    def run(self, model: nn.Module) -> Trained:
+    def run(self) -> Trained:
         """Go through the phases, from a checkpoint where the session resumes one."""
         found = checkpoints.read(self.file) if self.file and self.session.resume else None
         if found is not None:
-            model = self._restore(model, *found)
-            if self.stopped:
-                return self._trained(model)
+            self._restore(*found)
         else:
-            model = self._begin(model)
+            self._begin()
+        if self.file is not None and self._is_main:
+            checkpoints.sweep(self.file)
+            # epochs that the checkpoint does not know will be logged again
+            self.session.rewind(self.fit, self.history)
+        finished = bool(self.stopped) and self._is_last
         while True:
-            self._finish_phase(model)
-            if self.phase_index + 1 == len(self.phases) or self.stopped == "time":
+            self._finish_phase()
+            if self._is_last:
                 break
             self.phase_index += 1
-            model = self._begin(model)
-        self._save(model)
-        return self._trained(model)
+            self._begin()
+        if not finished:
+            self._save()
+        self.model.zero_grad(set_to_none=True)
+        score = None if math.isnan(self.best.score) else self.best.score
+        return Trained(
+            self.model.eval(), self.history, self.best.epoch, score, self.stopped, self.step,
+            self.seconds,
+        )  # fmt: skip
 
-    def _begin(self, model: nn.Module) -> nn.Module:
+    @property
+    def _is_last(self) -> bool:
+        """No other phase follows this one."""
+        return self.stopped == "time" or self.phase_index + 1 == len(self.phases)
+
+    def _begin(self) -> None:
         """Begin a phase: its model, its optimizers, its counters."""
-        model = self.phase.start(model).to(self.accelerator.device)
-        self.epoch = self.place = self.step = self.stale = 0
-        self.best, self.best_epoch, self.best_score = {}, -1, math.nan
-        self.stopped = ""
-        self._make_optimizers(model)
-        return model
+        self.epoch = self.place = self.step = 0
+        self.best, self.stopped, self.phase_began = Best(), "", self.seconds
+        self._prepare(self.phase.start(self.model))
 
-    def _make_optimizers(self, model: nn.Module) -> None:
+    def _prepare(self, model: nn.Module) -> None:
+        """Put the phase's model on its device and make its optimizers."""
+        self.model = model.to(self.accelerator.device)
         self.epoch_steps = len(self.phase.batches)
         self.total_steps = self.epoch_steps * self.phase.max_epochs
-        self.optimizers = self.phase.rule.optimizers(model)
-        model.train()
+        self.optimizers = self.phase.rule.optimizers(self.model)
+        self.model.train()
 
-    def _finish_phase(self, model: nn.Module) -> None:
+    def _finish_phase(self) -> None:
         """Run the epochs that are left, then put the phase's weights in place."""
-        running = self.accelerator.prepare_model(model) if self._distributed else model
+        self.running = self.accelerator.prepare_model(self.model) if self.shared else self.model
         while not self.stopped:
-            self._epoch(model, running)
-            patience = self.phase.patience
-            if patience is not None and self.stale >= patience:
+            self._epoch()
+            late, stop = self._agree(self._out_of_time(), self.request.asked)
+            if self.phase.patience is not None and self.best.stale >= self.phase.patience:
                 self.stopped = "patience"
             elif self.epoch >= self.phase.max_epochs:
                 self.stopped = "epochs"
-            elif self._out_of_time():
+            elif late:
                 self.stopped = "time"
-            elif time.monotonic() - self.written > EPOCH_PAUSE or self.stop_asked:
-                self._save(model)
-            if self.stop_asked:
-                self._interrupt(model)
-        if self.phase.keep == "best" and self.best:
-            model.load_state_dict(self.best)
+            elif stop:
+                self._interrupt()
+            elif self._save_is_due(EPOCH_PAUSE):
+                self._save()
+        if self.phase.keep == "best" and self.best.weights:
+            self.model.load_state_dict(self.best.weights)
+        if self._agree(self.request.asked)[0]:
+            self._interrupt()
 
-    def _epoch(self, model: nn.Module, running: nn.Module) -> None:
+    def _epoch(self) -> None:
         """One pass over the batches, then validation."""
-        rule, autocast = self.phase.rule, self._autocast
+        rule, running, autocast = self.phase.rule, self.running, self._autocast
+        take = placer(self.accelerator)
         for batch in self.phase.batches.epoch(self.epoch, self.place):
             with autocast():
-                scalars = rule.step(self, running, self._on_device(batch))
-            for name, value in scalars.items():
-                self.waiting.setdefault(name, []).append(value.detach())
+                scalars = rule.step(self, running, take(batch))
+            self.scalars.add(scalars)
             self.place += 1
             self.step += 1
             if self.place % LOOK_EVERY == 0:
                 self._look()
-            if self._between_steps(model):
+            if self.place < self.epoch_steps and self._between_steps():
                 break
         self._look()
-        means = {name: total / max(self.place, 1) for name, total in self.sums.items()}
-        scores = {name: float(value) for name, value in rule.validate(model).items()}
-        self.sums, self.place = {}, 0
+        means = self._mean_of_processes(self.scalars.means(self.place))
+        scores = {name: float(value) for name, value in rule.validate(self.model).items()}
+        self.place = 0
         self.epoch += 1
-        self._keep_best(model, scores)
+        self._judge(scores)
         metrics = {f"train_{name}": value for name, value in means.items()}
         metrics |= {f"validation_{name}": value for name, value in scores.items()}
         line = {
@@ -251,85 +249,90 @@ class Loop:
             "seconds": round(self.seconds, 3),
         }
         self.history.append(line)
-        self.session.log(line)
+        if self._is_main:
+            self.session.log(line)
         self._tell(metrics)
 
-    def _between_steps(self, model: nn.Module) -> bool:
+    def _between_steps(self) -> bool:
         """Look at the clock and the signals; True ends the epoch early."""
-        if self.place == self.epoch_steps:
-            return False
-        now = time.monotonic()
-        if now - self.told > 0.5:
+        if time.monotonic() - self.told > 0.5:
             self._tell({})
-        if self.stop_asked:
-            self._interrupt(model)
-        if self.file is not None and now - self.written > STEP_PAUSE:
-            self._save(model)
-        return self._out_of_time()
+        if self._save_is_due(STEP_PAUSE):
+            self._save()
+        if self.shared and self.place % AGREE_EVERY:
+            return False
+        late, stop = self._agree(self._out_of_time(), self.request.asked)
+        if stop:
+            self._interrupt()
+        return late
 
     def _look(self) -> None:
-        """Sum the waiting scalars; refuse a loss that is not a number, naming its step."""
-        for name, values in self.waiting.items():
-            read = torch.stack(values).double().cpu()
-            bad = (~read.isfinite()).nonzero()
-            if name == "loss" and len(bad):
-                step = self.step - len(values) + int(bad[0]) + 1
-                raise TrainingError(
-                    f"the loss is {float(read[bad[0]])} at step {step} (epoch {self.epoch + 1}); "
-                    f"{self._last_good()}; try a smaller lr or grad_clip"
-                )
-            # added one by one, so that a resume in mid-epoch gives the same rounding
-            total = self.sums.get(name, 0.0)
-            for value in read.tolist():
-                total += value
-            self.sums[name] = total
-        self.waiting = {}
+        """Read the waiting scalars; refuse a loss or weights that are not numbers."""
+        bad = self.scalars.read()
+        if bad is not None:
+            ago, value = bad
+            self._refuse(f"the loss is {value} at step {self.step - ago} (epoch {self.epoch + 1})")
+        learned = [p.detach() for p in self.model.parameters() if p.requires_grad]
+        # the largest magnitude: the sum of squares of large but good weights could overflow
+        if not math.isfinite(float(nn.utils.get_total_norm(learned, norm_type=math.inf))):
+            at = f"step {self.step} (epoch {self.epoch + 1})"
+            self._refuse(f"weights are no longer numbers at {at}")
 
-    def _last_good(self) -> str:
-        if self.file is not None and self.file.exists():
-            return f"the last good checkpoint is {self.file}"
-        return "no checkpoint was written yet"
+    def _refuse(self, reason: str) -> None:
+        kept = self.file is not None and self.file.exists()
+        good = f"the last good checkpoint is {self.file}" if kept else "no checkpoint was written"
+        raise TrainingError(f"{reason}; {good}; try a smaller lr or grad_clip")
 
-    def _keep_best(self, model: nn.Module, scores: dict[str, float]) -> None:
+    def _judge(self, scores: dict[str, float]) -> None:
         """Keep the weights of a strictly better score."""
         name = self.phase.rule.monitor
         if name is None or not self.phase.rule.settled:
-            self.best_epoch = self.epoch
+            self.best.epoch = self.epoch
             return
-        score = scores[name]
-        if not math.isfinite(score):
+        if name not in scores:
             raise TrainingError(
-                f"the validation {name} is {score} after epoch {self.epoch}; {self._last_good()}; "
-                "try a smaller lr or grad_clip"
+                f"the rule watches {name!r}, but its validation returned {sorted(scores)}; "
+                "set monitor to one of these, or to None"
             )
-        sign = 1 if self.phase.rule.mode == "min" else -1
-        if math.isnan(self.best_score) or sign * score < sign * self.best_score:
-            self.best_score, self.best_epoch, self.stale = score, self.epoch, 0
-            if self.phase.keep == "best":
-                self.best = {name: t.detach().clone() for name, t in model.state_dict().items()}
-        else:
-            self.stale += 1
+        if not math.isfinite(scores[name]):
+            self._refuse(f"the validation {name} is {scores[name]} after epoch {self.epoch}")
+        keep = self.phase.keep == "best"
+        self.best.consider(
+            self.model, scores[name], self.epoch, mode=self.phase.rule.mode, keep=keep
+        )
 
-    def _interrupt(self, model: nn.Module) -> None:
-        self._look()
-        self._save(model)
-        raise Interrupted(f"Interrupted in epoch {self.epoch + 1}; the checkpoint is written")
+    def _interrupt(self) -> None:
+        self._save()
+        self.accelerator.wait_for_everyone()
+        raise Interrupted(f"Interrupted after {self.epoch} epochs; the checkpoint is written")
 
     def _out_of_time(self) -> bool:
-        limits = [
-            left for left in (self.session.seconds_left(), self._own_left()) if left is not None
-        ]
-        return bool(limits) and min(limits) <= 0
+        return any(left <= 0 for left in self._limits())
 
-    def _own_left(self) -> float | None:
-        return None if self.time_limit is None else self.time_limit - self.seconds
+    def _limits(self) -> list[float]:
+        """Seconds left by the fit's own limit and by the session's, where there is one."""
+        own = None if self.time_limit is None else self.time_limit - self.seconds
+        return [left for left in (own, self.session.seconds_left()) if left is not None]
+
+    def _agree(self, *flags: bool) -> list[bool]:
+        """Each flag, true where it is true in any process: all stop at one step."""
+        if not self.shared:
+            return list(flags)
+        mine = torch.tensor(flags, dtype=torch.int32, device=self.accelerator.device)
+        return [bool(n) for n in self.accelerator.reduce(mine, reduction="sum").tolist()]
+
+    def _mean_of_processes(self, means: dict[str, float]) -> dict[str, float]:
+        if not self.shared:
+            return means
+        mine = torch.tensor(list(means.values()), device=self.accelerator.device)
+        return dict(zip(means, self.accelerator.reduce(mine, "mean").tolist(), strict=True))
 
     def _tell(self, metrics: dict[str, float]) -> None:
         self.told = time.monotonic()
-        if self.session.on_event is None:
+        if self.session.on_event is None or not self._is_main:
             return
-        done = max(self.epoch * self.epoch_steps + self.place, 1)
-        left = (self.total_steps - done) * self.seconds / done if self.seconds else None
+        spent = self.seconds - self.phase_began
+        left = (self.total_steps - self.step) * spent / max(self.step, 1)
         self.session.on_event(
             {
                 "phase": self.phase.name,
@@ -338,120 +341,65 @@ class Loop:
                 "step": self.step,
                 "steps": self.total_steps,
                 "seconds": self.seconds,
-                "seconds_left": left,
+                "seconds_left": max(min([left, *self._limits()]), 0.0),
             }
             | ({"metrics": metrics} if metrics else {})
         )
 
-    def _save(self, model: nn.Module) -> None:
+    def _save_is_due(self, pause: float) -> bool:
+        passed = time.monotonic() - self.written
+        return self.file is not None and passed > max(pause, WRITE_PAUSE * self.writing)
+
+    def _save(self) -> None:
         """Write the checkpoint of this moment."""
-        self.written = time.monotonic()
-        if self.file is None or not self.accelerator.is_main_process:
+        if self.file is None or not self._is_main:
             return
         self._look()
-        tensors = checkpoints.prefixed("model", dict(model.state_dict()))
-        tensors |= checkpoints.prefixed("best", self.best)
+        began = time.monotonic()
+        tensors = checkpoints.snapshot(self.model, self.optimizers)
+        tensors |= checkpoints.prefixed("best", self.best.weights)
         tensors |= checkpoints.prefixed("rule", self.phase.rule.state())
-        tensors |= checkpoints.prefixed("random", checkpoints.random_states())
-        for index, optimizer in enumerate(self.optimizers):
-            own = checkpoints.optimizer_tensors(optimizer)
-            tensors |= checkpoints.prefixed(f"optimizer{index}", own)
         place = {
             "phase": self.phase_index,
             "epoch": self.epoch,
             "place": self.place,
             "step": self.step,
-            "sums": self.sums,
-            "stale": self.stale,
-            "best_epoch": self.best_epoch,
-            "best_score": self.best_score,
+            "sums": self.scalars.sums,
             "history": self.history,
             "stopped": self.stopped,
             "seconds": self.seconds,
+            "phase_began": self.phase_began,
             "groups": [checkpoints.group_settings(optimizer) for optimizer in self.optimizers],
-            "arguments": getattr(model, "arguments", None),
+            "arguments": getattr(self.model, "arguments", None),
         }
-        checkpoints.write(self.file, tensors, place)
+        checkpoints.write(self.file, tensors, place | self.best.place())
+        self.written = time.monotonic()
+        self.writing = self.written - began
 
-    def _restore(
-        self, model: nn.Module, tensors: dict[str, Tensor], place: dict[str, Any]
-    ) -> nn.Module:
+    def _restore(self, tensors: dict[str, Tensor], place: dict[str, Any]) -> None:
         """Rebuild the model that the checkpoint holds and go back to its moment."""
-        self.phase_index = place["phase"]
+        self.phase_index = min(place["phase"], len(self.phases) - 1)
+        model = self.model
         for phase in self.phases[: self.phase_index + 1]:
             model = phase.rebuild(place["arguments"]) if phase.rebuild else phase.start(model)
-        model = model.to(self.accelerator.device)
-        model.load_state_dict(checkpoints.under("model", tensors))
-        self._make_optimizers(model)
-        for index, optimizer in enumerate(self.optimizers):
-            own = checkpoints.under(f"optimizer{index}", tensors)
-            checkpoints.load_optimizer(optimizer, place["groups"][index], own)
-        self.best = checkpoints.under("best", tensors)
-        self.phase.rule.load_state(model, checkpoints.under("rule", tensors))
-        for name in ("epoch", "place", "step", "sums", "stale", "best_epoch", "history", "stopped"):
+        self._prepare(model)
+        assert self.file is not None
+        with checkpoints.belonging(self.file):
+            checkpoints.put_back(self.model, self.optimizers, tensors, place["groups"])
+            self.phase.rule.load_state(self.model, checkpoints.under("rule", tensors))
+        for name in ("epoch", "place", "step", "history", "stopped", "phase_began"):
             setattr(self, name, place[name])
-        self.best_score = math.nan if place["best_score"] is None else place["best_score"]
+        # JSON holds no NaN: it is null there
+        self.scalars.sums = {n: math.nan if s is None else s for n, s in place["sums"].items()}
+        self.best = Best.at(place, checkpoints.under("best", tensors))
         self.before = place["seconds"]
-        self.session.rewind(self.fit, self.history)
         checkpoints.set_random_states(checkpoints.under("random", tensors))
-        return model
-
-    def _trained(self, model: nn.Module) -> Trained:
-        model.eval()
-        score = None if math.isnan(self.best_score) else self.best_score
-        return Trained(
-            model, self.history, self.best_epoch, score, self.stopped, self.step, self.seconds
-        )
 
     @property
-    def _distributed(self) -> bool:
-        return bool(self.accelerator.num_processes > 1)
+    def _is_main(self) -> bool:
+        return bool(self.accelerator.is_main_process)
 
-    @property
-    def _autocast(self) -> Callable[[], Any]:
+    def _autocast(self) -> AbstractContextManager[Any]:
         if self.accelerator.mixed_precision == "no":
-            return nullcontext
-        return self.accelerator.autocast  # type: ignore[no-any-return]
-
-    def _on_device(self, batch: Any) -> Any:
-        device = self.accelerator.device
-        if device.type == "cpu" or not isinstance(batch, dict):
-            return batch
-        return {name: value.to(device, non_blocking=True) for name, value in batch.items()}
-
-
-def _accelerator(device: str, precision: str) -> Any:
-    """An accelerate `Accelerator` for this device and precision."""
-    from accelerate import Accelerator
-    from accelerate.state import AcceleratorState
-
-    kind = device.partition(":")[0]
-    here = {"auto", "cpu"} | ({"cuda"} if torch.cuda.is_available() else set())
-    here |= {"mps"} if torch.backends.mps.is_available() else set()
-    if kind not in here:
-        raise KnobError(f"device must be one of {', '.join(sorted(here))} here, got {device!r}")
-    if precision == "auto":
-        precision = "bfloat16" if kind in ("auto", "cuda") and "cuda" in here else "float32"
-    AcceleratorState._reset_state()  # it would keep the precision of an earlier fit
-    mixed = "bf16" if precision == "bfloat16" else "no"
-    return Accelerator(cpu=kind == "cpu", mixed_precision=mixed)
-
-
-@contextmanager
-def _stop_signals(loop: Loop) -> Iterator[None]:
-    """Inside a session, let Ctrl-C and SIGTERM ask the loop to stop after the step."""
-    if loop.session.folder is None or threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def ask(number: int, frame: Any) -> None:
-        if loop.stop_asked and number == signal.SIGINT:
-            raise KeyboardInterrupt  # the second Ctrl-C does not wait
-        loop.stop_asked = True
-
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+            return nullcontext()
+        return self.accelerator.autocast()  # type: ignore[no-any-return]

@@ -104,11 +104,13 @@ class Backprop:
         self.parameters: list[nn.Parameter] = []
 
     def optimizers(self, model: nn.Module) -> list[Optimizer]:
-        """One AdamW with a group that decays and one that does not."""
+        """One AdamW; where there is weight decay, a group that decays and one that does not."""
         named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
         self.parameters = [parameter for _, parameter in named]
-        decaying = [p for name, p in named if self.decay(name, p)]
-        others = [p for name, p in named if not self.decay(name, p)]
+        # a group costs a kernel of its own in each step, so without decay there is one
+        decaying = [p for name, p in named if self.weight_decay and self.decay(name, p)]
+        chosen = {id(parameter) for parameter in decaying}
+        others = [parameter for parameter in self.parameters if id(parameter) not in chosen]
         groups = [
             {"params": decaying, "weight_decay": self.weight_decay},
             {"params": others, "weight_decay": 0.0},

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from stackwise.files import write_text
+from stackwise.files import plain, write_text
 
 
 @dataclass
@@ -21,7 +21,7 @@ class Session:
     """Where training writes and whom it tells.
 
     Attributes:
-        folder: the run's folder: `metrics.jsonl` and `checkpoint/<n>/` go there. None: nowhere.
+        folder: the run's folder, for `metrics.jsonl` and `checkpoint/<n>.safetensors`; or None.
         resume: go on from the checkpoints that are there.
         on_event: called with a dict an epoch, and between epochs about twice a second.
         time_limit: seconds, from the session's start, after which training ends.
@@ -53,7 +53,7 @@ class Session:
         if self.metrics is not None:
             self.metrics.parent.mkdir(parents=True, exist_ok=True)
             with open(self.metrics, "a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
+                file.write(json.dumps(plain(line)) + "\n")
 
     def rewind(self, fit: int, history: list[dict[str, Any]]) -> None:
         """Make metrics.jsonl hold earlier fits' lines and `history`: what a checkpoint knows."""
@@ -65,7 +65,7 @@ class Session:
                 line = json.loads(text)
                 if line.get("fit", 0) < fit:
                     kept.append(line)
-        write_text(self.metrics, "".join(json.dumps(line) + "\n" for line in kept + history))
+        write_text(self.metrics, "".join(json.dumps(plain(line)) + "\n" for line in kept + history))
 
     def seconds_left(self) -> float | None:
         """Seconds until the time limit, or None without one."""
