@@ -473,25 +473,21 @@ def _finish_learner(
     out: Path, record: dict[str, Any], learner: Any, task: Any, fit_seconds: float
 ) -> None:
     """Keep the learner, judge it on the validation and (once) on the test part."""
-    import pandas as pd
+    from stackwise.tasks.table.predictions import answer_frame, predict_once
 
     learner.save(out)
     scores = {}
     for part in ("validation", "test"):
         X, y = task.part(part)
         started = time.perf_counter()
-        prediction = learner.predict(X)
-        probability = learner.predict_proba(X) if task.problem != "regression" else None
+        prediction, probability = predict_once(learner, X)
         seconds = time.perf_counter() - started
         scores[part] = task.score(y, prediction, probability)
-    table = {"row": X.index, "target": y, "prediction": prediction}
-    if probability is not None:
-        table |= {
-            f"probability_{name}": probability[:, column]
-            for column, name in enumerate(learner.classes_)
-        }
+    table = answer_frame(learner, prediction, probability)
+    table.insert(0, "row", X.index)
+    table.insert(1, "target", y)
     with replacing(out / "test_predictions.parquet") as beside:
-        pd.DataFrame(table).to_parquet(beside, index=False)
+        table.to_parquet(beside, index=False)
     record["scores"] = scores
     record["metric"] = {"name": task.metric.name, "mode": task.metric.mode}
     record["seconds"] = {

@@ -345,6 +345,8 @@ def permutation_importance(
     """
     import numpy as np
 
+    from stackwise.tasks.table.predictions import predict_once
+
     X, y = task.part("validation")
     generator = np.random.default_rng(seed)
     picked = generator.permutation(len(X))[:rows]
@@ -352,8 +354,7 @@ def permutation_importance(
     sign = 1.0 if task.metric.mode == "min" else -1.0
 
     def worse(frame: Any) -> float:
-        probability = learner.predict_proba(frame) if task.problem != "regression" else None
-        return sign * float(task.score(y, learner.predict(frame), probability)[task.metric.name])
+        return sign * float(task.score(y, *predict_once(learner, frame))[task.metric.name])
 
     base = worse(X)
     found = []

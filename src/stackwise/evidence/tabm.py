@@ -19,6 +19,7 @@ from stackwise.tasks.table.baselines import (
     MLPClassifier,
     MLPRegressor,
 )
+from stackwise.tasks.table.predictions import predict_once
 from stackwise.tasks.table.task import TableTask
 
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -99,8 +100,7 @@ class Bench:
     @staticmethod
     def _judge(task: TableTask, model: Any) -> float:
         X, y = task.part("test")
-        probability = model.predict_proba(X) if task.problem != "regression" else None
-        return _error(task.score(y, model.predict(X), probability))
+        return _error(task.score(y, *predict_once(model, X)))
 
     def _look_at(self, task: TableTask, model: Any) -> dict[str, float]:
         """Test errors of the best member by validation, of the subset, and how many it has."""
