@@ -8,13 +8,7 @@ from torch import Tensor, nn
 
 from stackwise.catalog import Knob, transform
 from stackwise.errors import KnobError, ModelError
-from stackwise.shrink.gradual_pruning.masks import (
-    global_masks,
-    layer_targets,
-    magnitude_mask,
-    pattern_mask,
-    prunable,
-)
+from stackwise.shrink.gradual_pruning.masks import Choice, layer_targets, prunable
 from stackwise.shrink.gradual_pruning.rule import GradualRule, attach, detach
 from stackwise.shrink.gradual_pruning.schedule import Schedule
 from stackwise.training import Trainable, train, trainable
@@ -107,22 +101,17 @@ def gradual_pruning(
             epochs * len(joined.batches), start=start, end=end, every=every, exponent=exponent,
             kind=schedule,
         )  # fmt: skip
+    choice = Choice(everywhere=scope == "global", block=blocks, pattern=made)
     masks = attach(places)
     if plan is None or joined is None:
         weights = {name: place.parameter for name, place in places.items()}
-        if scope == "global":
-            fresh = global_masks(weights, final)
-        elif made:
-            fresh = {name: pattern_mask(weight, *made) for name, weight in weights.items()}
-        else:
-            fresh = {n: magnitude_mask(w, targets[n], blocks) for n, w in weights.items()}
+        fresh = choice.masks(weights, targets)
         for name, mask in fresh.items():
             masks[name].set(mask)
     else:
         rule = GradualRule(
             joined.loss, masks=masks, places=places, targets=targets, schedule=plan,
-            initial=initial, everywhere=scope == "global", block=blocks, pattern=made,
-            regrow=regrow, lr=lr, weight_decay=weight_decay, validate=joined.validate,
+            initial=initial, choice=choice, regrow=regrow, lr=lr, weight_decay=weight_decay, validate=joined.validate,
             monitor=joined.monitor, mode=joined.mode,
         )  # fmt: skip
         train(

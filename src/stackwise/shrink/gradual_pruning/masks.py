@@ -72,6 +72,35 @@ def global_masks(weights: Mapping[str, Tensor], sparsity: float) -> dict[str, Te
     }
 
 
+@dataclass(frozen=True)
+class Choice:
+    """How the weights that stay are chosen.
+
+    Attributes:
+        everywhere: one ranking over all weights; else each weight for itself.
+        block: what stays or goes together.
+        pattern: (kept, group), see `pattern_mask`.
+    """
+
+    everywhere: bool = False
+    block: tuple[int, int] = (1, 1)
+    pattern: tuple[int, int] | None = None
+
+    def masks(
+        self, weights: Mapping[str, Tensor], wanted: Mapping[str, float]
+    ) -> dict[str, Tensor]:
+        """The mask of each weight at its wanted sparsity (the same for all where everywhere)."""
+        if self.everywhere:
+            return global_masks(weights, next(iter(wanted.values())))
+        if self.pattern is None:
+            return {n: magnitude_mask(w, wanted[n], self.block) for n, w in weights.items()}
+        kept, group = self.pattern
+        return {
+            name: pattern_mask(weight, max(kept, round(group * (1 - wanted[name]))), group)
+            for name, weight in weights.items()
+        }
+
+
 @dataclass
 class Place:
     """A weight and every (module, attribute) that holds it: tied weights have several."""

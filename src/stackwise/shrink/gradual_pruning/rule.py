@@ -12,12 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.optim import Optimizer
 
-from stackwise.shrink.gradual_pruning.masks import (
-    Place,
-    global_masks,
-    magnitude_mask,
-    pattern_mask,
-)
+from stackwise.shrink.gradual_pruning.masks import Choice, Place
 from stackwise.shrink.gradual_pruning.schedule import Schedule
 from stackwise.training.rules import Backprop
 
@@ -97,6 +92,7 @@ class GradualRule(Backprop):
     Args:
         masks, places: of `attach` and `prunable`, by weight.
         targets: the final sparsity by weight.
+        choice: how the weights that stay are chosen; by default in each weight for itself.
         regrow: True keeps the value of a masked weight, which may come back in a later mask
             (the paper); False sets it to zero, so that it never does.
     """
@@ -110,16 +106,14 @@ class GradualRule(Backprop):
         targets: dict[str, float],
         schedule: Schedule,
         initial: float = 0.0,
-        everywhere: bool = False,
-        block: tuple[int, int] = (1, 1),
-        pattern: tuple[int, int] | None = None,
+        choice: Choice | None = None,
         regrow: bool = True,
         **training: Any,
     ) -> None:
         super().__init__(loss, **training)
         self.masks, self.places, self.targets = masks, places, targets
-        self.plan, self.initial, self.everywhere = schedule, initial, everywhere
-        self.block, self.pattern, self.regrow = block, pattern, regrow
+        self.plan, self.initial, self.regrow = schedule, initial, regrow
+        self.choice = choice or Choice()
         self.updates = set(schedule.updates)
         self.frozen: dict[str, Tensor] = {}
         self.settled = False
@@ -154,18 +148,7 @@ class GradualRule(Backprop):
             name: self.plan.sparsity(step, initial=min(self.initial, target), final=target)
             for name, target in self.targets.items()
         }
-        if self.everywhere:
-            fresh = global_masks(weights, next(iter(wanted.values())))
-        elif self.pattern is not None:
-            kept, group = self.pattern
-            fresh = {
-                name: pattern_mask(w, max(kept, round(group * (1 - wanted[name]))), group)
-                for name, w in weights.items()
-            }
-        else:
-            fresh = {
-                name: magnitude_mask(w, wanted[name], self.block) for name, w in weights.items()
-            }
+        fresh = self.choice.masks(weights, wanted)
         for name, mask in fresh.items():
             self.masks[name].set(mask)
             if not self.regrow:
