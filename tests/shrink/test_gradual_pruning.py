@@ -31,12 +31,8 @@ from stackwise.training import ArrayBatches, session, train
 
 
 @pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
+def same_start():
     torch.manual_seed(0)
-    yield
-    torch.set_num_threads(before)
 
 
 def net() -> nn.Sequential:
@@ -240,6 +236,16 @@ def test_a_fit_stopped_in_mid_schedule_ends_with_the_same_masks(tmp_path):
         pruned(net(), epochs=10)
     with session(folder=tmp_path, resume=True):
         again = pruned(net(), epochs=10)
+    for name, tensor in plain.state_dict().items():
+        assert torch.equal(again.state_dict()[name], tensor)
+
+
+def test_a_finished_fit_that_is_resumed_keeps_its_masks(tmp_path):
+    knobs = {"epochs": 10, "weight_decay": 0.5, "lr": 0.05, "every": 1, "end": 0.5}
+    plain = pruned(net(), **knobs)
+    for resume in (False, True):
+        with session(folder=tmp_path, resume=resume):
+            again = pruned(net(), **knobs)
     for name, tensor in plain.state_dict().items():
         assert torch.equal(again.state_dict()[name], tensor)
 

@@ -111,8 +111,8 @@ def gradual_pruning(
     else:
         rule = GradualRule(
             joined.loss, masks=masks, places=places, targets=targets, schedule=plan,
-            initial=initial, choice=choice, regrow=regrow, lr=lr, weight_decay=weight_decay, validate=joined.validate,
-            monitor=joined.monitor, mode=joined.mode,
+            initial=initial, choice=choice, regrow=regrow, lr=lr, weight_decay=weight_decay,
+            validate=joined.validate, monitor=joined.monitor, mode=joined.mode,
         )  # fmt: skip
         train(
             network, rule, joined.batches, max_epochs=epochs, seed=random_state, device=device,

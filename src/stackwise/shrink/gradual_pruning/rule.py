@@ -141,6 +141,14 @@ class GradualRule(Backprop):
                         if value.shape == weight.shape:
                             value.mul_(mask.kept)
 
+    def state(self) -> dict[str, Tensor]:
+        """Whether the masks are final; the masks themselves are buffers of the model."""
+        return {"settled": torch.tensor(self.settled)}
+
+    def load_state(self, model: nn.Module, state: dict[str, Tensor]) -> None:
+        """The inverse of `state`."""
+        self.settled = bool(state["settled"])
+
     def prune(self, step: int) -> None:
         """Set the masks of an update step."""
         weights = {name: self.places[name].parameter for name in self.masks}
