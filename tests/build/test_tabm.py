@@ -25,12 +25,8 @@ EMBEDDINGS = (None, "piecewise", "periodic", "periodic-lite", "linear-relu")
 
 
 @pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
+def same_start():
     torch.manual_seed(0)
-    yield
-    torch.set_num_threads(before)
 
 
 def network(variant: str = "tabm", embedding: str | None = None, **more) -> TabM:

@@ -15,10 +15,16 @@ from stackwise.tasks.table.contract import FeatureContract, TableArrays
 from stackwise.tasks.table.learner import TableClassifier, TableLearner, TableRegressor
 from stackwise.training.batches import ArrayBatches
 
-PRESETS: dict[str, dict[str, Any]] = {
-    "quick": {"k": 16, "width": 256, "max_epochs": 20, "patience": 6},
-    "standard": {},
-    "best": {"num_embedding": "piecewise", "max_epochs": 300, "share_batches": False},
+CARD: dict[str, Any] = {
+    "title": "An ensemble of MLPs in one network",
+    "paper": "2410.24210",
+    "training": {"lr": 2e-3, "weight_decay": 3e-4},
+    "presets": {
+        "quick": {"k": 16, "width": 256, "max_epochs": 20, "patience": 6},
+        "standard": {},
+        "best": {"num_embedding": "piecewise", "max_epochs": 300, "share_batches": False},
+    },
+    "verified": "tests/build/test_tabm_parity.py",
 }
 
 LEAST_WIDTH = 64
@@ -158,27 +164,11 @@ def _has_tiles() -> bool:
     return bool(capabilities.get("amx_bf16"))
 
 
-@learner(
-    "tabm",
-    title="An ensemble of MLPs in one network",
-    paper="2410.24210",
-    problem="classification",
-    training={"lr": 2e-3, "weight_decay": 3e-4},
-    presets=PRESETS,
-    verified="tests/build/test_tabm_parity.py",
-)
+@learner("tabm", problem="classification", **CARD)
 class TabMClassifier(TabMKnobs, TableClassifier):
     """Train k MLPs that share almost all weights as one network; average their probabilities."""
 
 
-@learner(
-    "tabm",
-    title="An ensemble of MLPs in one network",
-    paper="2410.24210",
-    problem="regression",
-    training={"lr": 2e-3, "weight_decay": 3e-4},
-    presets=PRESETS,
-    verified="tests/build/test_tabm_parity.py",
-)
+@learner("tabm", problem="regression", **CARD)
 class TabMRegressor(TabMKnobs, TableRegressor):
     """Train k MLPs that share almost all weights as one network; average their predictions."""
