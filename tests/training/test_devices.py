@@ -1,7 +1,6 @@
 """Several processes: they learn what one would, and write one set of files."""
 
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -16,10 +15,8 @@ from stackwise.training.devices import accelerator, part_of_batch
 
 
 def test_two_processes_learn_what_one_does(tmp_path: Path):
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    launcher = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(port)]
+    # standalone: the launcher finds its own port, which nothing can take before it is used
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     script = Path(__file__).with_name("toy_processes.py")
     done = subprocess.run(
         [sys.executable, *launcher, str(script), str(tmp_path)],

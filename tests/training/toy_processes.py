@@ -35,4 +35,5 @@ if __name__ == "__main__":
         trained = fit()
     if torch.distributed.get_rank() == 0:
         write_tensors(folder / "final.safetensors", dict(trained.model.state_dict()))
+    torch.distributed.barrier()  # gloo aborts in a process that leaves while another still writes
     torch.distributed.destroy_process_group()

@@ -171,6 +171,8 @@ class Loop:
             self._begin()
         if not finished:
             self._save()
+        if self.shared:  # a process that leaves while another writes can take it down with it
+            self.accelerator.wait_for_everyone()
         self.model.zero_grad(set_to_none=True)
         score = None if math.isnan(self.best.score) else self.best.score
         return Trained(
