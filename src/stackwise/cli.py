@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 
@@ -450,26 +450,13 @@ def apply(
     debug: Debug = False,
 ) -> None:
     """Transform a run or a model; what comes out is a run."""
-    from stackwise import runs
-    from stackwise.catalog import card
-    from stackwise.progress import live
-
-    of = card(slug)
-    entry = of.entry("transform")
-    knobs = _sets(sets)
-    values = runs.chosen_knobs(of, entry, preset, knobs)
-    opened = _data_for(model, data, target)
-    folder = out or _default_out("apply", slug, model)
-    if dry_run:
-        _ends({"method": slug, "knobs": values, "out": str(folder)}, ["Nothing was run."], as_json)
-        return
-    with live(quiet=as_json) as on_event:
-        run = runs.apply_run(
-            slug, model, out=folder, data=opened, knobs=knobs, preset=preset, seed=seed,
-            resume=resume, device=device, threads=threads, time_limit=time_limit,
-            on_event=on_event, command=_command(),
-        )  # fmt: skip
-    _end_of_run(run, as_json, f"stackwise report {folder}")
+    run = _on_model(
+        "transform", slug, model, data, target, out or _default_out("apply", slug, model), preset,
+        sets, dry_run=dry_run, as_json=as_json, seed=seed, resume=resume, device=device,
+        threads=threads, time_limit=time_limit,
+    )  # fmt: skip
+    if run is not None:
+        _end_of_run(run, as_json, f"stackwise report {run.folder}")
 
 
 @app.command()
@@ -491,31 +478,55 @@ def probe(
     debug: Debug = False,
 ) -> None:
     """Look into a run or a model: tables and figures."""
+    from stackwise.findings import Findings
+
+    folder = out or _default_out("probe", slug, model)
+    run = _on_model(
+        "probe", slug, model, data, target, folder, preset, sets, dry_run=dry_run,
+        as_json=as_json, seed=seed, resume=resume, device=device, threads=threads,
+        time_limit=time_limit,
+    )  # fmt: skip
+    if run is None:
+        return
+    summary = Findings.load(folder).summary
+    files = _files(folder, ("findings.json", "figures"))
+    files += [str(path) for path in sorted(folder.glob("*.csv"))]
+    document = {"folder": str(folder), "summary": summary, "files": files}
+    document["next"] = f"stackwise report {folder}"
+    _ends(document, [f"{name}: {value}" for name, value in summary.items()], as_json)
+
+
+def _on_model(
+    kind: Literal["transform", "probe"],
+    slug: str,
+    model: str,
+    data: str | None,
+    target: str | None,
+    folder: Path,
+    preset: str | None,
+    sets: list[str] | None,
+    *,
+    dry_run: bool,
+    as_json: bool,
+    **settings: Any,
+) -> Any:
+    """Run a transform or a probe, or with `dry_run` only check what was asked; then None."""
     from stackwise import runs
     from stackwise.catalog import card
     from stackwise.progress import live
 
     of = card(slug)
-    entry = of.entry("probe")
     knobs = _sets(sets)
-    values = runs.chosen_knobs(of, entry, preset, knobs)
+    values = runs.chosen_knobs(of, of.entry(kind), preset, knobs)
     opened = _data_for(model, data, target)
-    folder = out or _default_out("probe", slug, model)
     if dry_run:
         _ends({"method": slug, "knobs": values, "out": str(folder)}, ["Nothing was run."], as_json)
-        return
+        return None
     with live(quiet=as_json) as on_event:
-        run, findings = runs.probe_run(
-            slug, model, out=folder, data=opened, knobs=knobs, preset=preset, seed=seed,
-            resume=resume, device=device, threads=threads, time_limit=time_limit,
-            on_event=on_event, command=_command(),
+        return runs.derive_run(
+            kind, slug, model, out=folder, data=opened, knobs=knobs, preset=preset,
+            on_event=on_event, command=_command(), **settings,
         )  # fmt: skip
-    files = _files(folder, ("findings.json", "figures"))
-    files += [str(path) for path in sorted(folder.glob("*.csv"))]
-    document = {"folder": str(run.folder), "summary": findings.summary, "files": files}
-    document["next"] = f"stackwise report {folder}"
-    lines = [f"{name}: {value}" for name, value in findings.summary.items()]
-    _ends(document, lines, as_json)
 
 
 def _data_for(model: str, data: str | None, target: str | None) -> Any:

@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from stackwise.catalog import Card, Entry, card, preset_values
 from stackwise.errors import Interrupted, ModelError, RunError, StackwiseError, TrainingError
@@ -28,7 +28,6 @@ from stackwise.files import plain, read_json, replacing, write_json
 if TYPE_CHECKING:
     import pandas as pd
 
-    from stackwise.findings import Findings
 
 FORMAT = 1
 OnEvent = Callable[[dict[str, Any]], None]
@@ -239,7 +238,8 @@ def fit_run(
     return Run(out)
 
 
-def apply_run(
+def derive_run(
+    kind: Literal["transform", "probe"],
     slug: str,
     reference: Any,
     *,
@@ -255,80 +255,45 @@ def apply_run(
     on_event: OnEvent | None = None,
     command: str | None = None,
 ) -> Run:
-    """Apply the transform `slug` to a run or a model and keep what comes out as a run.
+    """Apply a transform, or a probe, to a run or a model, and keep what comes out as a run.
 
     Args:
         reference: a run folder, a model folder, a packaged model's name, a hub id or an object.
-        data: a loaded task, or what the transform takes as its data.
+        data: a loaded task, or what the method takes as its data.
     """
     of = card(slug)
-    entry = of.entry("transform")
+    entry = of.entry(kind)
     values = chosen_knobs(of, entry, preset, knobs or {})
     values |= _shared_knobs(entry, knobs, random_state=seed, device=device, time_limit=time_limit)
-    request = _derived_request("apply", slug, reference, values, preset, seed, data)
+    asked = "apply" if kind == "transform" else kind  # the command's word
+    request = _derived_request(asked, slug, reference, values, preset, seed, data)
     out = Path(out)
     with opened(out, request, resume=resume) as finished, _threads(threads) as used:
         if finished:
             return Run(out)
         model = _opened_model(reference)
-        record = _new_record("transform", of, entry, values, preset, seed, used, command)
+        record = _new_record(kind, of, entry, values, preset, seed, used, command)
         record["model"] = request["model"]
         write_json(out / "run.json", record)
         with _session(out, resume, on_event, time_limit):
             started = time.perf_counter()
-            changed = entry.load()(model, data, **values)
+            result = entry.load()(model, data, **values)
             seconds = time.perf_counter() - started
-        if hasattr(changed, "predict") and hasattr(data, "part"):
+        record["seconds"] = {"fit": seconds}
+        if kind == "probe":
+            result.save(out)
+            _finish(out, record)
+        elif hasattr(result, "predict") and hasattr(data, "part"):
             record["data"] = data.describe()
             write_json(out / "columns.json", data.columns)
-            _finish_learner(out, record, changed, data, _trained_seconds(Run(out), seconds))
+            _finish_learner(out, record, result, data, _trained_seconds(Run(out), seconds))
         else:
             from stackwise.models import save_model
 
-            save_model(changed, out if hasattr(changed, "predict") else out / "model")
+            save_model(result, out if hasattr(result, "predict") else out / "model")
             _copy_tokenizer(reference, out / "model")
-            record["seconds"] = {"fit": seconds}
             _finish(out, record)
     return Run(out)
-
-
-def probe_run(
-    slug: str,
-    reference: Any,
-    *,
-    out: Path | str,
-    data: Any = None,
-    knobs: Mapping[str, Any] | None = None,
-    preset: str | None = None,
-    seed: int = 0,
-    resume: bool = False,
-    device: str | None = None,
-    threads: int | None = None,
-    time_limit: float | None = None,
-    on_event: OnEvent | None = None,
-    command: str | None = None,
-) -> "tuple[Run, Findings]":
-    """Probe a run or a model and keep the findings as a run."""
-    of = card(slug)
-    entry = of.entry("probe")
-    values = chosen_knobs(of, entry, preset, knobs or {})
-    values |= _shared_knobs(entry, knobs, random_state=seed, device=device, time_limit=time_limit)
-    request = _derived_request("probe", slug, reference, values, preset, seed, data)
-    out = Path(out)
-    with opened(out, request, resume=resume) as finished, _threads(threads) as used:
-        if finished:
-            return Run(out), load(out)
-        model = _opened_model(reference)
-        record = _new_record("probe", of, entry, values, preset, seed, used, command)
-        record["model"] = request["model"]
-        write_json(out / "run.json", record)
-        with _session(out, resume, on_event, time_limit):
-            started = time.perf_counter()
-            findings: Findings = entry.load()(model, data, **values)
-            record["seconds"] = {"fit": time.perf_counter() - started}
-        findings.save(out)
-        _finish(out, record)
-    return Run(out), findings
 
 
 def _opened_model(reference: Any) -> Any:
