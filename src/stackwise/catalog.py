@@ -13,6 +13,7 @@ import functools
 import hashlib
 import importlib
 import importlib.metadata
+import importlib.util
 import inspect
 import json
 import os
@@ -81,7 +82,12 @@ class Entry:
 
 @dataclass
 class Card:
-    """What the catalog knows of a method."""
+    """What the catalog knows of a method.
+
+    Attributes:
+        verified: the test that holds it against the authors' own code.
+        requires: optional packages that it needs, each with the extra that installs it.
+    """
 
     slug: str
     title: str
@@ -93,6 +99,15 @@ class Card:
     verified: str | None = None
     package: str = "stackwise"
     entries: list[Entry] = field(default_factory=list)
+    requires: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def lacking(self) -> str | None:
+        """What this method needs and is not installed, as a sentence; None where all is here."""
+        for module, extra in self.requires.items():
+            if importlib.util.find_spec(module) is None:
+                return f"{self.slug} needs {module}: pip install 'stackwise[{extra}]'"
+        return None
 
     @property
     def kinds(self) -> list[str]:
@@ -159,6 +174,7 @@ def learner(
     presets: Mapping[str, Mapping[str, Any]] | None = None,
     verified: str | None = None,
     verb: str | None = None,
+    requires: Mapping[str, str] | None = None,
 ) -> Callable[[T], T]:
     """Register an estimator class.
 
@@ -170,7 +186,8 @@ def learner(
 
     def register(cls: T) -> T:
         _write_init(typing.cast(type, cls), training or {})
-        _add(slug, title, "learner", cls, paper, tasks, presets, verified, verb, problem)
+        of = _add(slug, title, "learner", cls, paper, tasks, presets, verified, verb, problem)
+        of.requires |= dict(requires or {})
         return cls
 
     return register
@@ -184,11 +201,12 @@ def baseline(
     problem: Literal["classification", "regression"] | None = None,
     training: Mapping[str, Any] | None = None,
     presets: Mapping[str, Mapping[str, Any]] | None = None,
+    requires: Mapping[str, str] | None = None,
 ) -> Callable[[T], T]:
     """Register a learner that is not a method of ours: every comparison includes it."""
     return learner(
         slug, title=title, tasks=tasks, problem=problem, training=training, presets=presets,
-        verb="baseline",
+        verb="baseline", requires=requires,
     )  # fmt: skip
 
 
@@ -256,7 +274,7 @@ def _add(
     verified: str | None,
     verb: str | None,
     problem: str | None,
-) -> None:
+) -> Card:
     module = target.__module__
     parts = module.split(".")
     if verb is None:
@@ -282,6 +300,7 @@ def _add(
     known.verified = known.verified or verified
     known.entries.append(entry)
     target.__stackwise_slug__ = slug
+    return known
 
 
 def _callable(target: Any) -> Callable[..., Any]:

@@ -225,7 +225,7 @@ def test_an_own_metric_decides() -> None:
     own = Metric("worst", "min", function=lambda y, guess: float(abs(y - guess).max()))
     task = TableTask.load(FRAME, target="price", metric=own)
     _, y = task.part("test")
-    assert task.metrics == ("worst", "rmse", "mae", "r2")
+    assert task.metrics[:4] == ("worst", "rmse", "mae", "r2")
     assert task.score(y, np.zeros_like(y))["worst"] == abs(y).max()
 
 

@@ -47,7 +47,9 @@ class TableTask:
     """
 
     name: ClassVar[str] = "table"
-    baselines: ClassVar[tuple[str, ...]] = ("mlp", "gradient-boosting", "linear")
+    baselines: ClassVar[tuple[str, ...]] = (
+        "mlp", "gradient-boosting", "lightgbm", "xgboost", "linear",
+    )  # fmt: skip
 
     title: str
     target: str
