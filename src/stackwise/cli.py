@@ -48,6 +48,7 @@ Resume = Annotated[bool, typer.Option("--resume", help="Go on where this command
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, mps (found by itself).")]
 Threads = Annotated[int | None, typer.Option(help="Threads of the CPU; part of the record.")]
 TimeLimit = Annotated[float | None, typer.Option(help="Seconds of training.")]
+Bag = Annotated[int | None, typer.Option(help="Fit so many times, over folds, and average.", min=2)]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything, run nothing.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
@@ -251,6 +252,7 @@ def fit(
     seed: Seed = 0,
     preset: Preset = None,
     sets: Sets = None,
+    bag: Bag = None,
     resume: Resume = False,
     device: Device = None,
     threads: Threads = None,
@@ -281,7 +283,7 @@ def fit(
     with live(quiet=as_json) as on_event:
         run = runs.fit_run(
             slug, task, out=folder, knobs=knobs, preset=preset, seed=seed, resume=resume,
-            device=device, threads=threads, time_limit=time_limit, on_event=on_event,
+            device=device, threads=threads, time_limit=time_limit, bag=bag, on_event=on_event,
             command=_command(),
         )  # fmt: skip
     _end_of_run(run, as_json, f"stackwise predict {folder} NEW.csv -o predictions.csv")
@@ -322,7 +324,12 @@ def _end_of_run(run: Any, as_json: bool, following: str) -> None:
 
 @app.command()
 def compare(
-    source: Source,
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            help="A file, a folder or a data set's name; several as FILE:TARGET, or a TOML list."
+        ),
+    ],
     target: Target = None,
     sep: Sep = None,
     encoding: Encoding = None,
@@ -344,11 +351,21 @@ def compare(
     sets: Annotated[
         list[str] | None, typer.Option("--set", help="method.knob=value; repeat.")
     ] = None,
+    tune: Annotated[
+        int | None, typer.Option(help="Search each method's knobs with so many fits.", min=1)
+    ] = None,
+    bag: Bag = None,
+    stack: Annotated[
+        bool, typer.Option("--stack", help="Join all runs into one stacked ensemble.")
+    ] = False,
+    on: Annotated[
+        str | None, typer.Option("--on", help="Run on a Ray cluster: ray, or ray://host:port.")
+    ] = None,
     resume: Resume = False,
     device: Device = None,
     threads: Threads = None,
     time_limit: TimeLimit = None,
-    workers: Annotated[int, typer.Option(help="Runs side by side.")] = 1,
+    workers: Annotated[int, typer.Option(help="Runs side by side.", min=1)] = 1,
     dry_run: DryRun = False,
     as_json: Json = False,
     debug: Debug = False,
@@ -367,19 +384,35 @@ def compare(
         sep=sep, encoding=encoding, drop=drop, group=group, time=time, split=split,
         validation=validation, test=test, metric=metric, problem=problem, max_rows=max_rows,
     )  # fmt: skip
-    folder = out or _default_out("compare", "compare", source)
-    task = _open_table(source, target, options)
+    settings: dict[str, Any] = {
+        "methods": methods, "seeds": seeds, "preset": preset, "knobs": knobs, "tune": tune,
+        "bag": bag, "stack": stack, "on": on, "device": device, "threads": threads,
+        "workers": workers,
+    }  # fmt: skip
+    several = len(sources) > 1 or Path(sources[0]).suffix == ".toml"
+    folder = out or _default_out("compare", "compare", "tables" if several else sources[0])
+    if dry_run or not several:
+        first = studies.read_sources(sources, target, options)[0]
+        task = _open_table(first.source, first.target, dict(first.options))
     if dry_run:
         chosen = studies.plan(task, methods, preset, knobs)
         _say_dry_run(as_json, {"methods": chosen, "seeds": seeds, "out": str(folder)}, task)
         return
+    limits: dict[str, Any] = {"resume": resume, "time_limit": time_limit, "command": _command()}
     with live_study(quiet=as_json) as on_event:
-        study = studies.compare(
-            task, out=folder, methods=methods, seeds=seeds, preset=preset, knobs=knobs,
-            resume=resume, device=device, threads=threads, time_limit=time_limit,
-            workers=workers, on_event=on_event, command=_command(),
-        )  # fmt: skip
-    record = study.record
+        if several:
+            bench = studies.compare_tables(
+                sources, out=folder, target=target, data_options=options, on_event=on_event,
+                **limits, **settings,
+            )  # fmt: skip
+            _end_of_benchmark(bench, as_json)
+            return
+        study = studies.compare(task, out=folder, on_event=on_event, **limits, **settings)
+    _end_of_study(study, as_json)
+
+
+def _end_of_study(study: Any, as_json: bool) -> None:
+    record, folder = study.record, study.folder
     name = record["metric"]["name"]
     document = {
         "folder": str(folder),
@@ -401,6 +434,30 @@ def compare(
         )  # fmt: skip
     failures = [f"failed: {run}: {why}" for run, why in record["failures"].items()]
     _ends(document, [*failures, f"Keep: {study.winner.folder}"], as_json)
+
+
+def _end_of_benchmark(bench: Any, as_json: bool) -> None:
+    record = bench.record
+    document = {"folder": str(bench.folder)} | record
+    document["winners"] = {name: str(study.winner.folder) for name, study in bench.studies.items()}
+    document["files"] = _files(bench.folder, ("report.html", "benchmark.json", "plan.json"))
+    document["next"] = f"stackwise predict {bench.folder}/TABLE NEW.csv -o predictions.csv"
+    if not as_json:
+        _table(
+            ("method", "mean rank", "95 % interval", "best on"),
+            [
+                (row["method"], f"{row['rank']:.2f}", f"{row['low']:.2f} to {row['high']:.2f}",
+                 row["wins"])
+                for row in record["methods"]
+            ],
+        )  # fmt: skip
+    lines = [f"failed: {name}: {why}" for name, why in record["failures"].items()]
+    if record["critical_difference"] is not None:
+        lines.append(
+            f"Mean ranks closer than {record['critical_difference']:.2f} are not told apart by "
+            f"{len(record['tables'])} tables."
+        )
+    _ends(document, lines, as_json)
 
 
 def _interval(row: dict[str, Any]) -> str:

@@ -22,7 +22,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from stackwise.catalog import Card, Entry, card, preset_values
-from stackwise.errors import Interrupted, ModelError, RunError, StackwiseError, TrainingError
+from stackwise.errors import (
+    Interrupted,
+    ModelError,
+    NotInstalled,
+    RunError,
+    StackwiseError,
+    TrainingError,
+)
 from stackwise.files import plain, read_json, replacing, write_json
 
 if TYPE_CHECKING:
@@ -69,9 +76,13 @@ class Run:
     @property
     def predictions(self) -> "pd.DataFrame":
         """The predictions on the test part: row, target, prediction, probability_<class>."""
+        return self.predictions_on("test")
+
+    def predictions_on(self, part: Literal["validation", "test"]) -> "pd.DataFrame":
+        """The predictions on a part; on validation rows a bagged run's are out of fold."""
         import pandas as pd
 
-        return pd.read_parquet(self.folder / "test_predictions.parquet")
+        return pd.read_parquet(self.folder / f"{part}_predictions.parquet")
 
 
 def load(run: Path | str) -> Any:
@@ -194,6 +205,8 @@ def fit_run(
     device: str | None = None,
     threads: int | None = None,
     time_limit: float | None = None,
+    bag: int | None = None,
+    variant: str | None = None,
     on_event: OnEvent | None = None,
     command: str | None = None,
 ) -> Run:
@@ -202,6 +215,9 @@ def fit_run(
     Args:
         task: a loaded task (`TableTask.load(...)`).
         knobs: values, or words from a command line, that override the preset's.
+        bag: fit that many times, each with one fold of the training and validation rows held out,
+            and average; see `stackwise.tasks.table.bagged`.
+        variant: what sets this run apart from others of its method, such as `tuned`.
         time_limit: seconds of training; the best state so far is kept.
 
     Raises:
@@ -209,10 +225,10 @@ def fit_run(
     """
     of = card(slug)
     entry = of.entry("learner", task.problem)
+    if of.lacking:
+        raise NotInstalled(of.lacking)
     values = chosen_knobs(of, entry, preset, knobs or {})
-    values |= _shared_knobs(
-        entry, knobs, random_state=seed, device=device, threads=threads, time_limit=time_limit
-    )
+    values |= _shared_knobs(entry, knobs, random_state=seed, device=device, threads=threads)
     request = {
         "kind": "fit",
         "slug": slug,
@@ -220,22 +236,62 @@ def fit_run(
         "preset": preset,
         "seed": seed,
         "data": task.data_hash,
+        "bag": bag,
     }
+    folds = None if bag is None else task.folds(bag)
     out = Path(out)
     with opened(out, request, resume=resume) as finished, _threads(threads) as used:
         if finished:
             return Run(out)
         record = _new_record("fit", of, entry, values, preset, seed, used, command)
-        record["data"] = task.describe()
+        record |= {"data": task.describe(), "variant": variant, "bag": bag}
         write_json(out / "run.json", record)
         write_json(out / "columns.json", task.columns)
         learner = entry.load()(**values)
         with _session(out, resume, on_event, time_limit):
             started = time.perf_counter()
-            learner.fit(*task.part("train"), validation=task.part("validation"))
+            if folds is None:
+                fit_on(learner, task)
+            else:
+                from stackwise.tasks.table.bagged import Bagged
+
+                learner = Bagged(learner).fit(task, folds)
             seconds = time.perf_counter() - started
+        seconds = getattr(learner, "seconds_", seconds)
         _finish_learner(out, record, learner, task, _trained_seconds(Run(out), seconds))
     return Run(out)
+
+
+def fit_on(learner: Any, task: Any) -> Any:
+    """Fit a learner on a task's training part; its validation part decides when to stop."""
+    watched = getattr(task, "watched", None)
+    more = {} if watched is None else {"metric": watched}
+    return learner.fit(*task.part("train"), validation=task.part("validation"), **more)
+
+
+@contextlib.contextmanager
+def fitting(
+    slug: str,
+    task: Any,
+    knobs: Mapping[str, Any],
+    *,
+    seed: int = 0,
+    device: str | None = None,
+    threads: int | None = None,
+    time_limit: float | None = None,
+    on_event: OnEvent | None = None,
+) -> Iterator[Any]:
+    """Fit a learner that nobody keeps, such as a trial of a search. Yields it, fitted."""
+    from stackwise.training.session import session
+
+    entry = card(slug).entry("learner", task.problem)
+    values = entry.check(knobs)
+    values |= _shared_knobs(entry, knobs, random_state=seed, device=device, threads=threads)
+    with _threads(threads):
+        learner = entry.load()(**values)
+        with session(on_event=on_event, time_limit=time_limit):
+            fit_on(learner, task)
+        yield learner
 
 
 def derive_run(
@@ -445,14 +501,18 @@ def _finish_learner(
     for part in ("validation", "test"):
         X, y = task.part(part)
         started = time.perf_counter()
-        prediction, probability = predict_once(learner, X)
+        if part == "validation" and hasattr(learner, "out_of_fold_"):
+            X, y = learner.out_of_fold_rows_
+            prediction, probability = learner.out_of_fold_
+        else:
+            prediction, probability = predict_once(learner, X)
         seconds = time.perf_counter() - started
         scores[part] = task.score(y, prediction, probability)
-    table = answer_frame(learner, prediction, probability)
-    table.insert(0, "row", X.index)
-    table.insert(1, "target", y)
-    with replacing(out / "test_predictions.parquet") as beside:
-        table.to_parquet(beside, index=False)
+        table = answer_frame(learner, prediction, probability)
+        table.insert(0, "row", X.index)
+        table.insert(1, "target", y)
+        with replacing(out / f"{part}_predictions.parquet") as beside:
+            table.to_parquet(beside, index=False)
     record["scores"] = scores
     record["metric"] = {"name": task.metric.name, "mode": task.metric.mode}
     record["seconds"] = {

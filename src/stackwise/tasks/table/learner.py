@@ -21,7 +21,7 @@ import importlib
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, Literal, Protocol, Self
 
 import numpy as np
 import torch
@@ -32,6 +32,7 @@ from stackwise.errors import DataError, ModelError, RunError
 from stackwise.sparse_files import load_sparse, save_sparse
 from stackwise.tasks.table.contract import FeatureContract, TableArrays
 from stackwise.tasks.table.estimator import Part, TableEstimator, table_knobs
+from stackwise.tasks.table.metrics import Metric
 from stackwise.tasks.table.outputs import (
     batch_loss,
     mean_values,
@@ -119,7 +120,7 @@ class TableLearner(TableEstimator):
         validate, monitor = self._validation(held)
         return Trainable(
             model=copy.deepcopy(self.network_), batches=batches, loss=batch_loss,
-            validate=validate, monitor=monitor, mode="min", finish=self.with_network,
+            validate=validate, monitor=monitor, mode=self._mode(), finish=self.with_network,
         )  # fmt: skip
 
     def with_network(self, network: nn.Module) -> Self:
@@ -141,7 +142,7 @@ class TableLearner(TableEstimator):
         validate, monitor = self._validation(held)
         rule = Backprop(
             batch_loss, lr=self.lr, weight_decay=self.weight_decay, grad_clip=self.grad_clip,
-            validate=validate, monitor=monitor, mode="min", decay=self.decays,
+            validate=validate, monitor=monitor, mode=self._mode(), decay=self.decays,
             schedule=self.schedule, warmup=self.warmup,
         )  # fmt: skip
         with _threads(self.threads), _told(self.verbose):
@@ -154,6 +155,15 @@ class TableLearner(TableEstimator):
         self.network_ = trained.model.eval()
         self.history_ = trained.history
         self.best_epoch_ = trained.best_epoch
+        if trained.stopped == "time":
+            self.notes_.append(
+                f"the time limit ended training after {len(trained.history)} of at most "
+                f"{self.max_epochs} epochs; more time may help"
+            )
+
+    def _mode(self) -> Literal["min", "max"]:
+        """Whether less or more of the watched score is better."""
+        return "min" if self._watched is None else self._watched.mode
 
     def _batch_size(self, rows: int) -> int:
         if self.batch_size != "auto":
@@ -187,11 +197,26 @@ class TableLearner(TableEstimator):
             classes=self._by_class, scale=1.0 if self._by_class else self.target_scale_,
         )  # fmt: skip
 
+        watched = self._watched
+
         def validate(network: nn.Module) -> dict[str, float]:
             mean = through_network(network, arrays.numeric, arrays.categorical, reduce)
-            return judge(mean)
+            if watched is None:
+                return judge(mean)
+            return judge(mean) | {watched.name: self._watched_score(watched, mean, held)}
 
-        return validate, "log_loss" if self._by_class else "rmse"
+        loss = "log_loss" if self._by_class else "rmse"
+        return validate, loss if watched is None else watched.name
+
+    def _watched_score(self, metric: Metric, mean: np.ndarray, held: Part) -> float:
+        """The user's own metric of (n, C) probabilities or (n, 1) standardised values."""
+        assert metric.function is not None
+        if not self._by_class:
+            values = mean[:, 0] * self.target_scale_ + self.target_mean_
+            return float(metric.function(held.target, values))
+        if metric.needs_probability:
+            return float(metric.function(held.target, mean))
+        return float(metric.function(self.classes_[held.target], self.classes_[mean.argmax(1)]))
 
     def _parts_of(self, data: Any) -> tuple[Part, Part | None]:
         if hasattr(data, "part"):

@@ -27,7 +27,7 @@ from stackwise.tasks.table.fingerprint import fingerprint
 from stackwise.tasks.table.metrics import Metric, Problem, metric_for, score
 from stackwise.tasks.table.predictions import write_predictions
 from stackwise.tasks.table.source import read_table
-from stackwise.tasks.table.split import How, split_parts, thin
+from stackwise.tasks.table.split import How, fold_numbers, split_parts, thin
 from stackwise.tasks.table.target import TargetColumn, read_as, read_target
 
 __all__ = ["Metric", "TableTask", "write_predictions"]
@@ -41,6 +41,7 @@ class TableTask:
         problem: regression, binary or multiclass.
         classes: the sorted classes of the training part, or None for regression.
         metric: the score that decides.
+        watched: the same where it was asked for: early stopping then watches it too.
         columns: `column`, `kind` and `done` of every column.
         notes: sentences about what was dropped or inferred.
         data_hash: of the rows, the split and the options.
@@ -56,6 +57,7 @@ class TableTask:
     problem: Problem
     classes: np.ndarray | None
     metric: Metric
+    watched: Metric | None
     columns: list[dict[str, str]]
     notes: list[str]
     data_hash: str
@@ -130,6 +132,7 @@ class TableTask:
         found = read_target(frame[target], problem)
         task.problem = found.problem
         task.metric = metric_for(found.problem, metric)
+        task.watched = None if metric is None else task.metric
         task.notes = [*found.notes]
         task.options = _options(
             sep=sep, encoding=encoding, drop=drop, group=group, time=time, split=split,
@@ -167,10 +170,12 @@ class TableTask:
         task._parts = {part: (features.iloc[rows], found.y[rows]) for part, rows in picked.items()}
         for part, (X, y) in own.items():
             task._parts[part] = (X[features.columns], y)
+        task._groups = None if group is None or own else frame[group]
         task._finish(drop, group, split)
         return task
 
     _parts: dict[Part, tuple[pd.DataFrame, np.ndarray]]
+    _groups: pd.Series | None = None
 
     def _own_part(
         self,
@@ -238,6 +243,26 @@ class TableTask:
         if part not in self._parts:
             raise DataError(f"there is no part {part!r}.{nearest(part, self._parts)}")
         return self._parts[part]
+
+    def folds(self, count: int, *, seed: int = 0) -> np.ndarray:
+        """Part the training and validation rows, in this order, into folds for bagging.
+
+        Returns:
+            (n,) int64 numbers 0 .. count - 1. Each class is shared out alike, a group stays whole.
+
+        Raises:
+            DataError: the rows are split by time, which folds would mix; or they are too few.
+        """
+        if "time" in self.options:
+            raise DataError("rows that are split by time cannot be bagged: folds would mix times")
+        (X, y), (Z, z) = self._parts["train"], self._parts["validation"]
+        labels = np.concatenate([y, z])
+        groups = None
+        if self._groups is not None:
+            groups = pd.factorize(self._groups.loc[[*X.index, *Z.index]])[0]
+        return fold_numbers(
+            labels if self.classes is not None else None, groups, len(labels), count, seed
+        )
 
     @cached_property
     def contract(self) -> FeatureContract:
