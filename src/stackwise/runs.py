@@ -16,6 +16,7 @@ import os
 import shutil
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -494,9 +495,17 @@ def _finish_learner(
     out: Path, record: dict[str, Any], learner: Any, task: Any, fit_seconds: float
 ) -> None:
     """Keep the learner, judge it on the validation and (once) on the test part."""
+    learner.save(out)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # unseen values are expected in held-out rows
+        _judge(out, record, learner, task, fit_seconds)
+    _finish(out, record)
+
+
+def _judge(out: Path, record: dict[str, Any], learner: Any, task: Any, fit_seconds: float) -> None:
+    """Predict and score both held-out parts; the predictions are kept."""
     from stackwise.tasks.table.predictions import answer_frame, predict_once
 
-    learner.save(out)
     scores = {}
     for part in ("validation", "test"):
         X, y = task.part(part)
@@ -521,7 +530,6 @@ def _finish_learner(
         "predict_one_row": _one_row_seconds(learner, X),
     }
     record["notes"] = list(getattr(learner, "notes_", []))
-    _finish(out, record)
 
 
 def _one_row_seconds(learner: Any, X: Any) -> float:

@@ -14,6 +14,7 @@ from stackwise.errors import RunError
 from stackwise.files import read_json, write_text
 from stackwise.report import charts
 from stackwise.runs import Run
+from stackwise.studies.ranking import method_of
 
 __all__ = ["build"]
 
@@ -83,13 +84,14 @@ def _section(folder: Path) -> dict[str, Any]:
 
 
 def _study(folder: Path) -> dict[str, Any]:
-    from stackwise.studies import Study
+    from stackwise.studies.study import Study
 
     study = Study(folder)
     record, plan = study.record, study.plan
     record["winner"].setdefault("method", record["winner"]["slug"])  # written by an older version
     for row in record["ranking"]:
         row.setdefault("slug", row["method"])
+        row.setdefault("winner_better", None)
     data = plan["task"]
     finished = study.runs
     metric = record["metric"]
@@ -116,8 +118,28 @@ def _study(folder: Path) -> dict[str, Any]:
         "seeds": plan["seeds"],
         "preset": plan["preset"],
         "budget": _budget(plan),
+        "scores": _every_score(finished, record["ranking"]),
         "asides": _asides(plan, finished),
     }
+
+
+def _every_score(
+    finished: list[Run], ranking: list[dict[str, Any]]
+) -> dict[str, dict[str, float | None]]:
+    """Method -> score -> its mean over seeds on the test part, best method first."""
+    found: dict[str, dict[str, float | None]] = {}
+    for row in ranking:
+        tests = [
+            run.record["scores"]["test"]
+            for run in finished
+            if method_of(run.record) == row["method"]
+        ]
+        found[row["method"]] = {
+            name: None if any(t[name] is None for t in tests)
+            else sum(t[name] for t in tests) / len(tests)
+            for name in tests[0]
+        }  # fmt: skip
+    return found
 
 
 def _budget(plan: dict[str, Any]) -> str:
@@ -217,8 +239,11 @@ def _verdict(record: dict[str, Any], plan: dict[str, Any]) -> str:
     share = abs(better) / max(abs(rival["mean"]), 1e-12) * 100
     apart = "better than" if better >= 0 else "worse than"
     words += f", {share:.1f} % {apart} {rival['method']} ({number_text(rival['mean'])})"
+    chance = rival["winner_better"]
+    if chance is not None:
+        words += f", and better on {100 * chance:.0f} % of test parts drawn again from these rows"
     if len(plan["seeds"]) < 2:
-        return words + ". One seed gives no interval: take the order as a hint."
+        return words + ". One seed says nothing of luck in training: take the order as a hint."
     overlap = best["low"] <= rival["high"] and rival["low"] <= best["high"]
     return words + (
         ". Their intervals overlap, so another seed could turn the order."

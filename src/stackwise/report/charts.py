@@ -135,12 +135,13 @@ def costs(rows: Sequence[dict[str, Any]], metric: dict[str, str], winner: str) -
                 "x": [max(row[column], 1e-6)],
                 "y": [row["mean"]],
                 "text": [row["method"]],
-                "textposition": "top center",
+                # neighbours in the ranking are neighbours here: their names go to different sides
+                "textposition": "bottom center" if place % 2 else "top center",
                 "cliponaxis": False,
                 "marker": {"size": 13, "color": WINNER if row["method"] == winner else OTHER},
                 "hovertemplate": f"{row['method']}: %{{y:.5g}} at %{{x:.3g}}<extra></extra>",
             }
-            for row in rows
+            for place, row in enumerate(rows)
         ]
         values = [max(row[column], 1e-6) for row in rows]
         span = [float(np.log10(min(values)) - 0.4), float(np.log10(max(values)) + 0.4)]

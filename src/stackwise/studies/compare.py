@@ -9,6 +9,7 @@ from stackwise import runs
 from stackwise.catalog import Card, cards
 from stackwise.errors import KnobError, NotInstalled, RunError, UnknownName, nearest
 from stackwise.files import read_json, write_json
+from stackwise.studies.difference import chances_better
 from stackwise.studies.importance import permutation_importance
 from stackwise.studies.jobs import FitJob, Job, OnEvent, Shared
 from stackwise.studies.ranking import method_of
@@ -203,10 +204,13 @@ def _conclude(study: Study, task: Any, failures: Mapping[str, str]) -> None:
         (run for run in study.runs if method_of(run.record) == method),
         key=lambda run: run.record["scores"]["validation"][metric],
     )
+    chances = chances_better(study.runs, task, method)
     record = {
         "format": 1,
         "metric": {"name": metric, "mode": mode},
-        "ranking": table.to_dict("records"),
+        "ranking": [
+            row | {"winner_better": chances.get(row["method"])} for row in table.to_dict("records")
+        ],
         "winner": {
             "slug": run.record["slug"],
             "method": method,

@@ -1,5 +1,6 @@
 """Which columns a fitted learner uses."""
 
+import warnings
 from typing import Any
 
 
@@ -23,7 +24,10 @@ def permutation_importance(
     sign = 1.0 if task.metric.mode == "min" else -1.0
 
     def worse(frame: Any) -> float:
-        return sign * float(task.score(y, *predict_once(learner, frame))[task.metric.name])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # values that training lacks
+            answers = predict_once(learner, frame)
+        return sign * float(task.score(y, *answers)[task.metric.name])
 
     base = worse(X)
     found = []

@@ -327,6 +327,14 @@ class TableTask:
         """Write the predictions of new rows; see `write_predictions` of this module."""
         return write_predictions(path, learner, source, **options)
 
+    def _class_shares(self) -> dict[str, float] | None:
+        """The share of the training rows of each of the ten largest classes."""
+        if self.classes is None:
+            return None
+        names, counts = np.unique(self._parts["train"][1], return_counts=True)
+        largest = np.argsort(-counts, kind="stable")[:10]
+        return {str(names[i]): float(counts[i] / counts.sum()) for i in largest}
+
     def describe(self) -> dict[str, Any]:
         """What a run records about its data, as JSON."""
         return {
@@ -335,6 +343,7 @@ class TableTask:
             "target": self.target,
             "problem": self.problem,
             "classes": None if self.classes is None else [str(name) for name in self.classes],
+            "shares": self._class_shares(),
             "rows": {part: len(y) for part, (_, y) in self._parts.items()},
             "features": self._parts["train"][0].shape[1],
             "metric": self.metric.name,
