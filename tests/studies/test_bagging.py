@@ -23,14 +23,18 @@ def test_a_bagged_prediction_is_the_mean_of_its_copies(numbers):
     bagged = Bagged(LinearRegressor()).fit(numbers, numbers.folds(4))
     X, _ = numbers.part("test")
     assert len(bagged.members) == 4
-    assert np.allclose(bagged.predict(X), np.mean([m.predict(X) for m in bagged.members], axis=0))
+    assert np.allclose(
+        bagged.predict(X), np.mean([m.predict(X) for m in bagged.members.values()], axis=0)
+    )
 
 
 def test_probabilities_are_averaged_and_add_to_one(classes):
     bagged = Bagged(LightGBMClassifier(max_epochs=5)).fit(classes, classes.folds(3))
     X, _ = classes.part("test")
     found = bagged.predict_proba(X)
-    assert np.allclose(found, np.mean([m.predict_proba(X) for m in bagged.members], axis=0))
+    assert np.allclose(
+        found, np.mean([m.predict_proba(X) for m in bagged.members.values()], axis=0)
+    )
     assert np.allclose(found.sum(1), 1)
     assert (bagged.predict(X) == bagged.classes_[found.argmax(1)]).all()
 
@@ -40,7 +44,7 @@ def test_an_out_of_fold_prediction_comes_from_the_copy_that_has_not_learned_the_
     bagged = Bagged(LinearRegressor()).fit(numbers, folds)
     frame, _ = bagged.out_of_fold_rows_
     values, _ = bagged.out_of_fold_
-    for fold, member in enumerate(bagged.members):
+    for fold, member in enumerate(bagged.members.values()):
         assert np.array_equal(values[folds == fold], member.predict(frame[folds == fold]))
 
 
@@ -72,7 +76,7 @@ def test_a_class_of_one_row_is_unknown_to_the_copy_that_holds_it_out():
     task = TableTask.load(frame, target="y")
     bagged = Bagged(LightGBMClassifier(max_epochs=3, min_samples_leaf=2)).fit(task, task.folds(3))
     assert list(bagged.classes_) == ["a", "b", "c"]
-    assert min(len(member.classes_) for member in bagged.members) == 2
+    assert min(len(member.classes_) for member in bagged.members.values()) == 2
     assert np.allclose(bagged.predict_proba(frame).sum(1), 1)
 
 

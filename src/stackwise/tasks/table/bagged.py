@@ -16,28 +16,21 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 
-from stackwise.errors import RunError
 from stackwise.files import read_json, write_json
 from stackwise.models import load_learner
-from stackwise.tasks.table.predictions import predict_once
+from stackwise.tasks.table.joined import Joined
 from stackwise.training.session import Session, current_session, session
 
-FORMAT = 1
 
-
-class Bagged:
+class Bagged(Joined):
     """Copies of a learner over folds.
 
     Attributes:
-        members: the fitted copies.
-        classes_: sorted, for classes.
         out_of_fold_: predictions (n,) and probabilities (n, C) or None, of `out_of_fold_rows_`.
         seconds_: what fitting all copies took.
     """
 
-    members: list[Any]
-
-    def __init__(self, learner: Any) -> None:
+    def __init__(self, learner: Any = None) -> None:
         """Bag copies of `learner`, which is not fitted itself."""
         self.learner = learner
 
@@ -55,14 +48,14 @@ class Bagged:
         outer = current_session()
         watched = {} if task.watched is None else {"metric": task.watched}
         count = int(folds.max()) + 1
-        self.members, self.seconds_ = [], 0.0
+        self.members, self.seconds_ = {}, 0.0
         for fold in range(count):
             learned, held = folds != fold, folds == fold
             given = (frame[learned], target[learned]), (frame[held], target[held])
-            self.members.append(self._member(fold, count, given, watched, outer))
+            self.members[f"fold-{fold}"] = self._member(fold, count, given, watched, outer)
         if task.classes is not None:
             self.classes_ = np.unique(target)
-        self.notes_ = list(dict.fromkeys(n for m in self.members for n in m.notes_))
+        self.notes_ = list(dict.fromkeys(n for m in self.members.values() for n in m.notes_))
         self._predict_out_of_fold(frame, target, folds)
         return self
 
@@ -99,72 +92,30 @@ class Bagged:
         self, frame: pd.DataFrame, target: np.ndarray, folds: np.ndarray
     ) -> None:
         by_class = hasattr(self, "classes_")
-        shape = (len(frame), len(self.classes_)) if by_class else (len(frame),)
-        found = np.zeros(shape)
-        for fold, member in enumerate(self.members):
+        found = np.zeros((len(frame), len(self.classes_)) if by_class else len(frame))
+        for fold, member in enumerate(self.members.values()):
             held = np.flatnonzero(folds == fold)
             found[held] = self._of(member, frame.iloc[held])
         self.out_of_fold_rows_ = frame, target
         self.out_of_fold_ = (self.classes_[found.argmax(1)], found) if by_class else (found, None)
 
-    def _of(self, member: Any, X: Any) -> np.ndarray:
-        """(n,) values or (n, C) probabilities of one copy; 0 for classes that it never saw."""
-        values, probability = predict_once(member, X)
-        if probability is None:
-            return values
-        found = np.zeros((len(probability), len(self.classes_)))
-        found[:, np.searchsorted(self.classes_, member.classes_)] = probability
-        return found
-
-    def _mean(self, X: Any) -> np.ndarray:
-        total = self._of(self.members[0], X)
-        for member in self.members[1:]:
+    def _answer(self, X: Any) -> np.ndarray:
+        """The mean of the copies."""
+        first, *others = self.members.values()
+        total = self._of(first, X)
+        for member in others:
             total = total + self._of(member, X)
         return np.asarray(total / len(self.members))
 
-    def predict(self, X: Any) -> np.ndarray:
-        """(n,) mean values, or the classes of the highest mean probability."""
-        mean = self._mean(X)
-        return self.classes_[mean.argmax(1)] if hasattr(self, "classes_") else mean
-
-    def __getattr__(self, name: str) -> Any:
-        if name == "predict_proba" and "classes_" in self.__dict__:
-            return self._mean
-        raise AttributeError(f"a bagged learner has no {name!r}")
-
-    @property
-    def contract_(self) -> Any:
-        """The columns as the first copy reads them."""
-        return self.members[0].contract_
-
     def save(self, folder: Path | str) -> None:
-        """Write all copies, each in a folder of its own."""
+        """Write all copies; those that were kept while they were fitted stay."""
         folder = Path(folder)
-        for fold, member in enumerate(self.members):
-            if not (folder / f"fold-{fold}" / "fold.json").is_file():
-                member.save(folder / f"fold-{fold}")
-        classes = getattr(self, "classes_", None)
-        record = {
-            "format": FORMAT,
-            "class": "Bagged",
-            "folds": len(self.members),
-            "classes": None if classes is None else classes.tolist(),
-            "dtype": None if classes is None else classes.dtype.str,
-            "notes": self.notes_,
-        }
-        write_json(folder / "model.json", record)
+        here = {path.parent.name for path in folder.glob("*/fold.json")}
+        self._save_members(folder, [name for name in self.members if name not in here])
 
     @classmethod
     def load(cls, folder: Path | str) -> Self:
         """Read back what `save` wrote."""
-        folder = Path(folder)
-        record = read_json(folder / "model.json")
-        if record["format"] > FORMAT:
-            raise RunError(f"{folder} was written by a newer stackwise")
-        members = [load_learner(folder / f"fold-{fold}") for fold in range(record["folds"])]
-        made = cls(members[0])
-        made.members, made.notes_ = members, record["notes"]
-        if record["classes"] is not None:
-            dtype = object if record["dtype"] == "|O" else np.dtype(record["dtype"])
-            made.classes_ = np.array(record["classes"], dtype=dtype)
+        made = cls()
+        made._read_members(Path(folder))
         return made
