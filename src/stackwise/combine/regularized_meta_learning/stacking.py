@@ -118,7 +118,7 @@ class RegularizedStacking(MetaEstimatorMixin, _BaseComposition):
         """
         check_knobs(self, self.get_params(deep=False))
         self.seed_ = _seed(self.random_state)
-        self.notes_ = []
+        self.notes_: list[str] = []
         rows = self._read_rows(X, fit=True)
         if y is None:
             raise DataError(
@@ -437,7 +437,6 @@ _CARD: dict[str, Any] = {
             "meta_cv": 10,
         },
     },
-    "verified": "tests/combine/test_regularized_meta_learning_parity.py",
 }  # fmt: skip
 
 
