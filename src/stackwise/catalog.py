@@ -47,6 +47,7 @@ VERBS = {
 INDEX = Path(__file__).with_name("index.json")
 GROUP = "stackwise.methods"
 T = TypeVar("T", bound=Callable[..., Any])
+_NAMED = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
 @dataclass
@@ -178,7 +179,8 @@ def learner(
 ) -> Callable[[T], T]:
     """Register an estimator class.
 
-    Its `__init__` takes keyword arguments only and has an empty body. The decorator joins them
+    Its `__init__` takes keyword arguments (and before them positional ones, where scikit-learn's
+    counterpart has them) and has an empty body. The decorator joins them
     with the shared ones (`cls.shared_knobs`, then `training_knobs` unless the class sets
     `uses_training_loop = False`), lets `training` override their defaults, and writes an
     `__init__` that stores them all, as scikit-learn asks.
@@ -322,7 +324,7 @@ def _write_init(cls: type, overrides: Mapping[str, Any]) -> None:
         if source_hints is None:
             source_hints = typing.get_type_hints(source, include_extras=True)
         for name, parameter in inspect.signature(source).parameters.items():
-            if name == "self" or name in parameters or parameter.kind is not parameter.KEYWORD_ONLY:
+            if name == "self" or name in parameters or parameter.kind not in _NAMED:
                 continue
             default = overrides.get(name, parameter.default)
             parameters[name] = parameter.replace(default=default)
@@ -331,10 +333,17 @@ def _write_init(cls: type, overrides: Mapping[str, Any]) -> None:
     if unknown:
         raise KnobError(f"{cls.__name__} overrides {sorted(unknown)}, which it does not have")
 
-    def __init__(self: Any, **given: Any) -> None:
+    positional = [name for name, one in parameters.items() if one.kind is not one.KEYWORD_ONLY]
+
+    def __init__(self: Any, *placed: Any, **given: Any) -> None:
+        if len(placed) > len(positional):
+            raise TypeError(f"{cls.__name__} takes its knobs by name, such as random_state=0")
         for name in given:
             if name not in parameters:
                 raise TypeError(f"{cls.__name__} has no knob {name!r}.{nearest(name, parameters)}")
+            if name in positional[: len(placed)]:
+                raise TypeError(f"{cls.__name__} got the knob {name!r} twice")
+        given |= zip(positional, placed, strict=False)
         for name, parameter in parameters.items():
             setattr(self, name, given.get(name, parameter.default))
 
