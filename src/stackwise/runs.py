@@ -263,6 +263,30 @@ def fit_run(
     return Run(out)
 
 
+def keep_learner(
+    out: Path | str,
+    slug: str,
+    learner: Any,
+    task: Any,
+    *,
+    seed: int,
+    variant: str,
+    fit_seconds: float,
+    command: str | None = None,
+) -> Run:
+    """Keep a learner that was fitted elsewhere as a finished run, judged like any other."""
+    of = card(slug)
+    out = Path(out)
+    with _threads(None) as used:
+        record = _new_record("fit", of, of.entry("learner", task.problem), {}, None, seed, used,
+                             command)  # fmt: skip
+        record |= {"data": task.describe(), "variant": variant, "bag": None}
+        write_json(out / "run.json", record)
+        write_json(out / "columns.json", task.columns)
+        _finish_learner(out, record, learner, task, fit_seconds)
+    return Run(out)
+
+
 def fit_on(learner: Any, task: Any) -> Any:
     """Fit a learner on a task's training part; its validation part decides when to stop."""
     watched = getattr(task, "watched", None)

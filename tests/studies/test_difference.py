@@ -13,6 +13,9 @@ class Answers:
         self.record = {"slug": slug, "seed": seed}
         self.predictions = pd.DataFrame({"prediction": prediction})
 
+    def predictions_on(self, part):
+        return self.predictions
+
 
 @pytest.fixture(scope="module")
 def task():

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from stackwise.runs import Run
+from stackwise.studies.answers import answers
 from stackwise.studies.ranking import method_of
 
 DRAWS = 200
@@ -52,8 +53,6 @@ def chances_better(
 
 def _answers(run: Run, task: Any) -> np.ndarray:
     """(n, C) probabilities in the order of the task's classes, or (n,) predictions."""
-    table = run.predictions
-    if not task.metric.needs_probability:
-        return table["prediction"].to_numpy()
-    columns = [f"probability_{name}" for name in task.classes]
-    return table.reindex(columns=columns, fill_value=0.0).to_numpy()
+    if task.metric.needs_probability:
+        return answers(run, "test", task)
+    return run.predictions["prediction"].to_numpy()
