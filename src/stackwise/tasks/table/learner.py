@@ -43,7 +43,7 @@ from stackwise.tasks.table.outputs import (
 from stackwise.tasks.table.targets import ClassTarget, NumberTarget, class_knobs
 from stackwise.training.batches import ArrayBatches
 from stackwise.training.loop import train
-from stackwise.training.rules import Backprop, decays
+from stackwise.training.rules import Backprop, Rule, decays
 from stackwise.training.session import current_session, session
 from stackwise.training.trainable import Trainable
 
@@ -83,6 +83,29 @@ class TableLearner(TableEstimator):
     ) -> ArrayBatches:
         """The training batches: dicts of `numeric`, `categorical`, `target` and `weight`."""
         return ArrayBatches(tensors, batch_size=batch_size, seed=seed)
+
+    def build_rule(self, **watched: Any) -> Rule:
+        """How a step learns: by default `Backprop` on the members' own losses.
+
+        Args:
+            watched: `validate`, `monitor` and `mode` of the rule.
+        """
+        return Backprop(batch_loss, **self.rule_options(), **watched)
+
+    def rule_options(self) -> dict[str, Any]:
+        """The training knobs as arguments of `Backprop`."""
+        return {
+            "lr": self.lr, "weight_decay": self.weight_decay, "grad_clip": self.grad_clip,
+            "decay": self.decays, "schedule": self.schedule, "warmup": self.warmup,
+        }  # fmt: skip
+
+    def in_training(self, network: nn.Module) -> nn.Module:
+        """What is trained: the network itself, or something that holds it."""
+        return network
+
+    def after_training(self, trained: nn.Module) -> nn.Module:
+        """The network of what was trained."""
+        return trained
 
     def decays(self, name: str, parameter: nn.Parameter) -> bool:
         """Whether weight decay pulls at this parameter: not at biases and scales."""
@@ -140,19 +163,15 @@ class TableLearner(TableEstimator):
         tensors = self._tensors(arrays, train_part)
         batches = self.build_batches(tensors, self._batch_size(len(arrays)), seed)
         validate, monitor = self._validation(held)
-        rule = Backprop(
-            batch_loss, lr=self.lr, weight_decay=self.weight_decay, grad_clip=self.grad_clip,
-            validate=validate, monitor=monitor, mode=self._mode(), decay=self.decays,
-            schedule=self.schedule, warmup=self.warmup,
-        )  # fmt: skip
+        rule = self.build_rule(validate=validate, monitor=monitor, mode=self._mode())
         with _threads(self.threads), _told(self.verbose):
             trained = train(
-                network, rule, batches, max_epochs=self.max_epochs,
+                self.in_training(network), rule, batches, max_epochs=self.max_epochs,
                 patience=self.patience if held is not None else None, seed=seed,
                 precision=self.precision_of(network), device=self.device,
                 time_limit=self.time_limit,
             )  # fmt: skip
-        self.network_ = trained.model.eval()
+        self.network_ = self.after_training(trained.model).eval()
         self.history_ = trained.history
         self.best_epoch_ = trained.best_epoch
         if trained.stopped == "time":
