@@ -48,6 +48,7 @@ Resume = Annotated[bool, typer.Option("--resume", help="Go on where this command
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, mps (found by itself).")]
 Threads = Annotated[int | None, typer.Option(help="Threads of the CPU; part of the record.")]
 TimeLimit = Annotated[float | None, typer.Option(help="Seconds of training.")]
+Track = Annotated[str | None, typer.Option(help="tensorboard or mlflow (STACKWISE_TRACK).")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything, run nothing.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
@@ -255,6 +256,7 @@ def fit(
     device: Device = None,
     threads: Threads = None,
     time_limit: TimeLimit = None,
+    track: Track = None,
     dry_run: DryRun = False,
     as_json: Json = False,
     debug: Debug = False,
@@ -282,7 +284,7 @@ def fit(
         run = runs.fit_run(
             slug, task, out=folder, knobs=knobs, preset=preset, seed=seed, resume=resume,
             device=device, threads=threads, time_limit=time_limit, on_event=on_event,
-            command=_command(),
+            command=_command(), track=track,
         )  # fmt: skip
     _end_of_run(run, as_json, f"stackwise predict {folder} NEW.csv -o predictions.csv")
 
@@ -349,6 +351,7 @@ def compare(
     threads: Threads = None,
     time_limit: TimeLimit = None,
     workers: Annotated[int, typer.Option(help="Runs side by side.")] = 1,
+    track: Track = None,
     dry_run: DryRun = False,
     as_json: Json = False,
     debug: Debug = False,
@@ -377,7 +380,7 @@ def compare(
         study = studies.compare(
             task, out=folder, methods=methods, seeds=seeds, preset=preset, knobs=knobs,
             resume=resume, device=device, threads=threads, time_limit=time_limit,
-            workers=workers, on_event=on_event, command=_command(),
+            workers=workers, on_event=on_event, command=_command(), track=track,
         )  # fmt: skip
     record = study.record
     name = record["metric"]["name"]
@@ -445,6 +448,7 @@ def apply(
     device: Device = None,
     threads: Threads = None,
     time_limit: TimeLimit = None,
+    track: Track = None,
     dry_run: DryRun = False,
     as_json: Json = False,
     debug: Debug = False,
@@ -453,7 +457,7 @@ def apply(
     run = _on_model(
         "transform", slug, model, data, target, out or _default_out("apply", slug, model), preset,
         sets, dry_run=dry_run, as_json=as_json, seed=seed, resume=resume, device=device,
-        threads=threads, time_limit=time_limit,
+        threads=threads, time_limit=time_limit, track=track,
     )  # fmt: skip
     if run is not None:
         _end_of_run(run, as_json, f"stackwise report {run.folder}")

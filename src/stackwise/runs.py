@@ -16,7 +16,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -27,6 +27,8 @@ from stackwise.files import plain, read_json, replacing, write_json
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from stackwise.training.trackers import Tracker
 
 
 FORMAT = 1
@@ -196,6 +198,7 @@ def fit_run(
     time_limit: float | None = None,
     on_event: OnEvent | None = None,
     command: str | None = None,
+    track: str | None = None,
 ) -> Run:
     """Fit the method `slug` on `task`, judge it once on the test part, and keep the run in `out`.
 
@@ -203,6 +206,7 @@ def fit_run(
         task: a loaded task (`TableTask.load(...)`).
         knobs: values, or words from a command line, that override the preset's.
         time_limit: seconds of training; the best state so far is kept.
+        track: tensorboard, mlflow or none; None asks the environment's STACKWISE_TRACK.
 
     Raises:
         RunError: `out` cannot be used. KnobError: a knob is unknown or out of range.
@@ -222,6 +226,9 @@ def fit_run(
         "data": task.data_hash,
     }
     out = Path(out)
+    from stackwise.training.trackers import chosen, tracked
+
+    trackers = chosen(track)
     with opened(out, request, resume=resume) as finished, _threads(threads) as used:
         if finished:
             return Run(out)
@@ -230,11 +237,12 @@ def fit_run(
         write_json(out / "run.json", record)
         write_json(out / "columns.json", task.columns)
         learner = entry.load()(**values)
-        with _session(out, resume, on_event, time_limit):
-            started = time.perf_counter()
-            learner.fit(*task.part("train"), validation=task.part("validation"))
-            seconds = time.perf_counter() - started
-        _finish_learner(out, record, learner, task, _trained_seconds(Run(out), seconds))
+        with tracked(trackers, out, record) as told:
+            with _session(out, resume, on_event, time_limit, told):
+                started = time.perf_counter()
+                learner.fit(*task.part("train"), validation=task.part("validation"))
+                seconds = time.perf_counter() - started
+            _finish_learner(out, record, learner, task, _trained_seconds(Run(out), seconds))
     return Run(out)
 
 
@@ -254,12 +262,15 @@ def derive_run(
     time_limit: float | None = None,
     on_event: OnEvent | None = None,
     command: str | None = None,
+    track: str | None = None,
 ) -> Run:
     """Apply a transform, or a probe, to a run or a model, and keep what comes out as a run.
 
     Args:
         reference: a run folder, a model folder, a packaged model's name, a hub id or an object.
         data: a loaded task, or what the method takes as its data.
+        track: tensorboard, mlflow or none; None asks the environment's STACKWISE_TRACK. A probe
+            trains nothing and is not tracked.
     """
     of = card(slug)
     entry = of.entry(kind)
@@ -268,6 +279,9 @@ def derive_run(
     asked = "apply" if kind == "transform" else kind  # the command's word
     request = _derived_request(asked, slug, reference, values, preset, seed, data)
     out = Path(out)
+    from stackwise.training.trackers import chosen, tracked
+
+    trackers = () if kind == "probe" else chosen(track)
     with opened(out, request, resume=resume) as finished, _threads(threads) as used:
         if finished:
             return Run(out)
@@ -275,25 +289,34 @@ def derive_run(
         record = _new_record(kind, of, entry, values, preset, seed, used, command)
         record["model"] = request["model"]
         write_json(out / "run.json", record)
-        with _session(out, resume, on_event, time_limit):
-            started = time.perf_counter()
-            result = entry.load()(model, data, **values)
-            seconds = time.perf_counter() - started
-        record["seconds"] = {"fit": seconds}
-        if kind == "probe":
-            result.save(out)
-            _finish(out, record)
-        elif hasattr(result, "predict") and hasattr(data, "part"):
-            record["data"] = data.describe()
-            write_json(out / "columns.json", data.columns)
-            _finish_learner(out, record, result, data, _trained_seconds(Run(out), seconds))
-        else:
-            from stackwise.models import save_model
-
-            save_model(result, out if hasattr(result, "predict") else out / "model")
-            _copy_tokenizer(reference, out / "model")
-            _finish(out, record)
+        with tracked(trackers, out, record) as told:
+            with _session(out, resume, on_event, time_limit, told):
+                started = time.perf_counter()
+                result = entry.load()(model, data, **values)
+                seconds = time.perf_counter() - started
+            record["seconds"] = {"fit": seconds}
+            _keep_derived(kind, out, record, reference, result, data)
     return Run(out)
+
+
+def _keep_derived(
+    kind: str, out: Path, record: dict[str, Any], reference: Any, result: Any, data: Any
+) -> None:
+    """Keep what a transform or a probe gave back."""
+    if kind == "probe":
+        result.save(out)
+        _finish(out, record)
+    elif hasattr(result, "predict") and hasattr(data, "part"):
+        record["data"] = data.describe()
+        write_json(out / "columns.json", data.columns)
+        seconds = _trained_seconds(Run(out), record["seconds"]["fit"])
+        _finish_learner(out, record, result, data, seconds)
+    else:
+        from stackwise.models import save_model
+
+        save_model(result, out if hasattr(result, "predict") else out / "model")
+        _copy_tokenizer(reference, out / "model")
+        _finish(out, record)
 
 
 def _opened_model(reference: Any) -> Any:
@@ -378,12 +401,18 @@ def _threads(count: int | None) -> Iterator[int]:
 
 @contextlib.contextmanager
 def _session(
-    out: Path, resume: bool, on_event: OnEvent | None, time_limit: float | None
+    out: Path,
+    resume: bool,
+    on_event: OnEvent | None,
+    time_limit: float | None,
+    trackers: "Sequence[Tracker]",
 ) -> Iterator[None]:
     from stackwise.training.session import session
 
     try:
-        with session(folder=out, resume=resume, on_event=on_event, time_limit=time_limit):
+        with session(
+            folder=out, resume=resume, on_event=on_event, time_limit=time_limit, trackers=trackers
+        ):
             yield
     except (Interrupted, KeyboardInterrupt):
         _mark(out, "interrupted")

@@ -86,6 +86,7 @@ def compare(
     workers: int = 1,
     on_event: OnEvent | None = None,
     command: str | None = None,
+    track: str | None = None,
 ) -> Study:
     """Fit every method that serves the task, and its baselines, on the same split.
 
@@ -96,12 +97,15 @@ def compare(
         knobs: values by method, `{"tabm": {"k": 8}}`.
         time_limit: seconds for the whole study; each run gets an equal share of what is left.
         workers: processes side by side. A run's thread count, not theirs, decides its numbers.
+        track: tensorboard, mlflow or none, of every run; None asks the environment.
 
     Returns:
         The finished study. A method that fails is named in `study.json`; the others go on.
     """
     from stackwise.tasks.table.task import TableTask
+    from stackwise.training.trackers import chosen
 
+    chosen(track)  # what is wrong with it is said once, before any run
     task = source
     if not hasattr(source, "part"):
         task = TableTask.load(source, target=target, **(data_options or {}))
@@ -121,6 +125,7 @@ def compare(
     }
     out = Path(out)
     shared = {"preset": preset, "device": device, "threads": threads, "command": command}
+    shared["track"] = track
     with runs.opened(out, asked, resume=resume):
         write_json(out / "plan.json", asked | {"task": task.describe(), "command": command})
         deadline = None if time_limit is None else time.monotonic() + time_limit
