@@ -537,8 +537,9 @@ def _data_for(model: str, data: str | None, target: str | None) -> Any:
     """The data of a transform or probe: read as the run's task where the model is a run."""
     from stackwise.runs import Run
 
-    if data is None or not (Path(model) / "run.json").is_file():
-        return data
+    files = [Path(model) / name for name in ("run.json", "model.json")]
+    if data is None or not all(file.is_file() for file in files):
+        return data  # not a run of a learner: what the model takes, such as a file of text
     recorded = Run(Path(model)).record.get("data") or {}
     options = dict(recorded.get("options") or {})
     return _open_table(data, target or recorded.get("target"), options)

@@ -268,7 +268,8 @@ def derive_run(
 
     Args:
         reference: a run folder, a model folder, a packaged model's name, a hub id or an object.
-        data: a loaded task, or what the method takes as its data.
+        data: a loaded task, what the method takes as its data, or for a transform of a language
+            model a text file; `batch_size` among the knobs is then the rows of 128 tokens a step.
         track: tensorboard, mlflow or none; None asks the environment's STACKWISE_TRACK. A probe
             trains nothing and is not tracked.
     """
@@ -292,15 +293,17 @@ def derive_run(
         with tracked(trackers, out, record) as told:
             with _session(out, resume, on_event, time_limit, told):
                 started = time.perf_counter()
+                if kind == "transform":
+                    data = _read_text(model, data, values)
                 result = entry.load()(model, data, **values)
                 seconds = time.perf_counter() - started
             record["seconds"] = {"fit": seconds}
-            _keep_derived(kind, out, record, reference, result, data)
+            _keep_derived(kind, out, record, model, result, data)
     return Run(out)
 
 
 def _keep_derived(
-    kind: str, out: Path, record: dict[str, Any], reference: Any, result: Any, data: Any
+    kind: str, out: Path, record: dict[str, Any], model: Any, result: Any, data: Any
 ) -> None:
     """Keep what a transform or a probe gave back."""
     if kind == "probe":
@@ -315,8 +318,19 @@ def _keep_derived(
         from stackwise.models import save_model
 
         save_model(result, out if hasattr(result, "predict") else out / "model")
-        _copy_tokenizer(reference, out / "model")
+        _copy_tokenizer(model, out / "model")
         _finish(out, record)
+
+
+def _read_text(model: Any, data: Any, values: Mapping[str, Any]) -> Any:
+    """A text file as batches of the language model; anything else as it is."""
+    from torch import nn
+
+    if not isinstance(data, (str, Path)) or not isinstance(model, nn.Module):
+        return data
+    from stackwise.tasks.text_batches import ROWS, language_batches
+
+    return language_batches(model, Path(data), rows=values.get("batch_size", ROWS))
 
 
 def _opened_model(reference: Any) -> Any:
@@ -346,6 +360,8 @@ def _derived_request(
             raise ModelError(f"{reference} is not finished; repeat its command with --resume first")
         model["hash"] = folder_hash(Path(reference))
     known = data.data_hash if hasattr(data, "data_hash") else _text_of(data)
+    if kind == "apply" and isinstance(data, (str, Path)) and Path(data).is_file():
+        known = {"file": str(data), "hash": _file_hash(Path(data))}
     return {
         "kind": kind,
         "slug": slug,
@@ -359,6 +375,13 @@ def _derived_request(
 
 def _text_of(data: Any) -> str | None:
     return str(data) if isinstance(data, (str, Path)) else None if data is None else "object"
+
+
+def _file_hash(path: Path) -> str:
+    import hashlib
+
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 def folder_hash(folder: Path) -> str | None:
@@ -377,9 +400,11 @@ def folder_hash(folder: Path) -> str | None:
     return digest.hexdigest()[:16]
 
 
-def _copy_tokenizer(reference: Any, folder: Path) -> None:
-    if isinstance(reference, (str, Path)) and Path(reference).is_dir():
-        for path in Path(reference).glob("*token*"):
+def _copy_tokenizer(model: Any, folder: Path) -> None:
+    """Lay the tokenizer beside a transformed model, where the one it came from has it."""
+    source = Path(getattr(model, "name_or_path", "") or "?")
+    if source.is_dir() and folder.is_dir():
+        for path in source.glob("*token*"):
             shutil.copy2(path, folder / path.name)
 
 
