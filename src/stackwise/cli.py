@@ -32,6 +32,7 @@ Target = Annotated[str | None, typer.Option(help="The column to predict.")]
 Sep = Annotated[str | None, typer.Option(help="What parts the columns (found by itself).")]
 Encoding = Annotated[str | None, typer.Option(help="The text encoding (utf-8).")]
 Drop = Annotated[list[str] | None, typer.Option(help="A column to leave out; repeat.")]
+Keep = Annotated[list[str] | None, typer.Option(help="Use it though it looks like an id; repeat.")]
 Group = Annotated[str | None, typer.Option(help="Rows with equal values stay in one part.")]
 Time = Annotated[str | None, typer.Option(help="Split by time: the latest rows are the test.")]
 Split = Annotated[str | None, typer.Option(help="A column that says train, validation or test.")]
@@ -240,6 +241,7 @@ def fit(
     sep: Sep = None,
     encoding: Encoding = None,
     drop: Drop = None,
+    keep: Keep = None,
     group: Group = None,
     time: Time = None,
     split: Split = None,
@@ -270,7 +272,7 @@ def fit(
     of.entry("learner")
     folder = out or _default_out("fit", slug, source)
     options = _data_options(
-        sep=sep, encoding=encoding, drop=drop, group=group, time=time, split=split,
+        sep=sep, encoding=encoding, drop=drop, keep=keep, group=group, time=time, split=split,
         validation=validation, test=test, metric=metric, problem=problem, max_rows=max_rows,
     )  # fmt: skip
     task = _open_table(source, target, options)
@@ -329,6 +331,7 @@ def compare(
     sep: Sep = None,
     encoding: Encoding = None,
     drop: Drop = None,
+    keep: Keep = None,
     group: Group = None,
     time: Time = None,
     split: Split = None,
@@ -367,7 +370,7 @@ def compare(
             raise KnobError(f"in compare, --set names the method too: tabm.{name}={text}")
         knobs.setdefault(slug, {})[knob] = text
     options = _data_options(
-        sep=sep, encoding=encoding, drop=drop, group=group, time=time, split=split,
+        sep=sep, encoding=encoding, drop=drop, keep=keep, group=group, time=time, split=split,
         validation=validation, test=test, metric=metric, problem=problem, max_rows=max_rows,
     )  # fmt: skip
     folder = out or _default_out("compare", "compare", source)

@@ -63,7 +63,7 @@ def peak_bytes(*words: str) -> int:
 def test_half_a_million_rows_of_fifty_columns_train_and_predict_within_4_gib(tmp_path):
     table, run, answers = tmp_path / "t.csv", tmp_path / "run", tmp_path / "predictions.parquet"
     write_table(table)
-    knobs = ("k=8", "max_epochs=1", "width=64", "batch_size=4096")
+    knobs = ("k=8", "max_epochs=1", "width=64", "depth=1", "batch_size=4096")
     sets = [word for knob in knobs for word in ("--set", knob)]
     fitting = peak_bytes(
         "fit", "tabm", str(table), "--target", "y", "--out", str(run), "--threads", "1",

@@ -25,6 +25,8 @@ MAX_LEVELS = 512
 """A category keeps this many levels, the most frequent; the others become one level."""
 TEXT_WIDTH = 32
 """Free text becomes this many hashed word counts."""
+KEEP = "keep"
+"""`frame.attrs[KEEP]` lists columns that are never taken for identifiers."""
 
 _IDENTIFIER_NAME = re.compile(
     r"(?:.*[_\s.-])?(?:id|uuid|guid|index|rowid|rownames)|unnamed:? \d+", re.IGNORECASE
@@ -105,7 +107,8 @@ def infer_columns(
     """Decide for each column what it holds.
 
     Args:
-        frame: the training rows, without the target.
+        frame: the training rows, without the target. Its `attrs["keep"]` may list columns that
+            are used although they look like identifiers.
         kinds: columns whose kind is known: number, category, date or text.
         identifiers: look for identifiers; off for arrays, whose columns have no names.
 
@@ -121,11 +124,12 @@ def infer_columns(
             raise DataError(f"there is no column {name!r}.{nearest(name, names)}")
         if kind not in USED:
             raise DataError(f"{name!r} cannot be read as {kind!r}.{nearest(kind, get_args(Kind))}")
+    kept = frame.attrs.get(KEEP, ())
     columns: list[Column] = []
     seen: dict[bytes, str] = {}
     for place, name in enumerate(names):
         series = frame.iloc[:, place]
-        column = _infer(name, series, (kinds or {}).get(name), identifiers)
+        column = _infer(name, series, (kinds or {}).get(name), identifiers and name not in kept)
         if column.used:
             content = _content(series)
             if content in seen:
