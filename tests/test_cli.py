@@ -303,3 +303,21 @@ def test_an_interrupted_comparison_stops_and_goes_on(run, table, monkeypatch):
     monkeypatch.setattr(progress, "_plain_line", lambda event: None)
     assert run(*words, "--resume")[0] == 0
     assert len(Study(Path("cmp")).runs) == 2
+
+
+def test_a_kept_column_stays_kept_when_a_run_is_transformed(run, tmp_path):
+    step = np.arange(200)
+    noise = np.random.default_rng(0).normal(size=200)
+    frame = pd.DataFrame({"step": step, "x": noise, "price": 0.1 * step + noise})
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    fit = ("fit", "tabm", "t.csv", "--target", "price", "--out", "a", *QUICK)
+    assert run(*fit, "--keep", "step")[0] == 0
+    assert load(tmp_path / "a").contract_.input_names == ["step", "x"]
+    code, _, error = run(
+        "apply", "gradual-pruning", "a", "--data", "t.csv", "--out", "b",
+        "--set", "sparsity=0.5", "--set", "epochs=4", "--set", "every=1",
+    )  # fmt: skip
+    assert code == 0, error
+    record = json.loads((tmp_path / "b" / "run.json").read_text())
+    assert record["data"]["options"] == {"keep": ["step"]}
+    assert load(tmp_path / "b").contract_.input_names == ["step", "x"]

@@ -32,6 +32,7 @@ Target = Annotated[str | None, typer.Option(help="The column to predict.")]
 Sep = Annotated[str | None, typer.Option(help="What parts the columns (found by itself).")]
 Encoding = Annotated[str | None, typer.Option(help="The text encoding (utf-8).")]
 Drop = Annotated[list[str] | None, typer.Option(help="A column to leave out; repeat.")]
+Keep = Annotated[list[str] | None, typer.Option(help="Use it though it looks like an id; repeat.")]
 Group = Annotated[str | None, typer.Option(help="Rows with equal values stay in one part.")]
 Time = Annotated[str | None, typer.Option(help="Split by time: the latest rows are the test.")]
 Split = Annotated[str | None, typer.Option(help="A column that says train, validation or test.")]
@@ -49,6 +50,7 @@ Device = Annotated[str | None, typer.Option(help="cpu, cuda, mps (found by itsel
 Threads = Annotated[int | None, typer.Option(help="Threads of the CPU; part of the record.")]
 TimeLimit = Annotated[float | None, typer.Option(help="Seconds of training.")]
 Bag = Annotated[int | None, typer.Option(help="Fit so many times, over folds, and average.", min=2)]
+Track = Annotated[str | None, typer.Option(help="tensorboard or mlflow (STACKWISE_TRACK).")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything, run nothing.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
@@ -240,6 +242,7 @@ def fit(
     sep: Sep = None,
     encoding: Encoding = None,
     drop: Drop = None,
+    keep: Keep = None,
     group: Group = None,
     time: Time = None,
     split: Split = None,
@@ -257,6 +260,7 @@ def fit(
     device: Device = None,
     threads: Threads = None,
     time_limit: TimeLimit = None,
+    track: Track = None,
     dry_run: DryRun = False,
     as_json: Json = False,
     debug: Debug = False,
@@ -270,7 +274,7 @@ def fit(
     of.entry("learner")
     folder = out or _default_out("fit", slug, source)
     options = _data_options(
-        sep=sep, encoding=encoding, drop=drop, group=group, time=time, split=split,
+        sep=sep, encoding=encoding, drop=drop, keep=keep, group=group, time=time, split=split,
         validation=validation, test=test, metric=metric, problem=problem, max_rows=max_rows,
     )  # fmt: skip
     task = _open_table(source, target, options)
@@ -284,7 +288,7 @@ def fit(
         run = runs.fit_run(
             slug, task, out=folder, knobs=knobs, preset=preset, seed=seed, resume=resume,
             device=device, threads=threads, time_limit=time_limit, bag=bag, on_event=on_event,
-            command=_command(),
+            command=_command(), track=track,
         )  # fmt: skip
     _end_of_run(run, as_json, f"stackwise predict {folder} NEW.csv -o predictions.csv")
 
@@ -334,6 +338,7 @@ def compare(
     sep: Sep = None,
     encoding: Encoding = None,
     drop: Drop = None,
+    keep: Keep = None,
     group: Group = None,
     time: Time = None,
     split: Split = None,
@@ -366,6 +371,7 @@ def compare(
     threads: Threads = None,
     time_limit: TimeLimit = None,
     workers: Annotated[int, typer.Option(help="Runs side by side.", min=1)] = 1,
+    track: Track = None,
     dry_run: DryRun = False,
     as_json: Json = False,
     debug: Debug = False,
@@ -381,13 +387,13 @@ def compare(
             raise KnobError(f"in compare, --set names the method too: tabm.{name}={text}")
         knobs.setdefault(slug, {})[knob] = text
     options = _data_options(
-        sep=sep, encoding=encoding, drop=drop, group=group, time=time, split=split,
+        sep=sep, encoding=encoding, drop=drop, keep=keep, group=group, time=time, split=split,
         validation=validation, test=test, metric=metric, problem=problem, max_rows=max_rows,
     )  # fmt: skip
     settings: dict[str, Any] = {
         "methods": methods, "seeds": seeds, "preset": preset, "knobs": knobs, "tune": tune,
         "bag": bag, "stack": stack, "on": on, "device": device, "threads": threads,
-        "workers": workers,
+        "workers": workers, "track": track,
     }  # fmt: skip
     several = len(sources) > 1 or Path(sources[0]).suffix == ".toml"
     folder = out or _default_out("compare", "compare", "tables" if several else sources[0])
@@ -502,6 +508,7 @@ def apply(
     device: Device = None,
     threads: Threads = None,
     time_limit: TimeLimit = None,
+    track: Track = None,
     dry_run: DryRun = False,
     as_json: Json = False,
     debug: Debug = False,
@@ -510,7 +517,7 @@ def apply(
     run = _on_model(
         "transform", slug, model, data, target, out or _default_out("apply", slug, model), preset,
         sets, dry_run=dry_run, as_json=as_json, seed=seed, resume=resume, device=device,
-        threads=threads, time_limit=time_limit,
+        threads=threads, time_limit=time_limit, track=track,
     )  # fmt: skip
     if run is not None:
         _end_of_run(run, as_json, f"stackwise report {run.folder}")
@@ -590,8 +597,9 @@ def _data_for(model: str, data: str | None, target: str | None) -> Any:
     """The data of a transform or probe: read as the run's task where the model is a run."""
     from stackwise.runs import Run
 
-    if data is None or not (Path(model) / "run.json").is_file():
-        return data
+    files = [Path(model) / name for name in ("run.json", "model.json")]
+    if data is None or not all(file.is_file() for file in files):
+        return data  # not a run of a learner: what the model takes, such as a file of text
     recorded = Run(Path(model)).record.get("data") or {}
     options = dict(recorded.get("options") or {})
     return _open_table(data, target or recorded.get("target"), options)

@@ -17,7 +17,7 @@ import shutil
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -35,6 +35,8 @@ from stackwise.files import plain, read_json, replacing, write_json
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from stackwise.training.trackers import Tracker
 
 
 FORMAT = 1
@@ -210,6 +212,7 @@ def fit_run(
     variant: str | None = None,
     on_event: OnEvent | None = None,
     command: str | None = None,
+    track: str | None = None,
 ) -> Run:
     """Fit the method `slug` on `task`, judge it once on the test part, and keep the run in `out`.
 
@@ -220,6 +223,7 @@ def fit_run(
             and average; see `stackwise.tasks.table.bagged`.
         variant: what sets this run apart from others of its method, such as `tuned`.
         time_limit: seconds of training; the best state so far is kept.
+        track: tensorboard, mlflow or none; None asks the environment's STACKWISE_TRACK.
 
     Raises:
         RunError: `out` cannot be used. KnobError: a knob is unknown or out of range.
@@ -241,6 +245,9 @@ def fit_run(
     }
     folds = None if bag is None else task.folds(bag)
     out = Path(out)
+    from stackwise.training.trackers import chosen, tracked
+
+    trackers = chosen(track)
     with opened(out, request, resume=resume) as finished, _threads(threads) as used:
         if finished:
             return Run(out)
@@ -249,17 +256,18 @@ def fit_run(
         write_json(out / "run.json", record)
         write_json(out / "columns.json", task.columns)
         learner = entry.load()(**values)
-        with _session(out, resume, on_event, time_limit):
-            started = time.perf_counter()
-            if folds is None:
-                fit_on(learner, task)
-            else:
-                from stackwise.tasks.table.bagged import Bagged
+        with tracked(trackers, out, record) as told:
+            with _session(out, resume, on_event, time_limit, told):
+                started = time.perf_counter()
+                if folds is None:
+                    fit_on(learner, task)
+                else:
+                    from stackwise.tasks.table.bagged import Bagged
 
-                learner = Bagged(learner).fit(task, folds)
-            seconds = time.perf_counter() - started
-        seconds = getattr(learner, "seconds_", seconds)
-        _finish_learner(out, record, learner, task, _trained_seconds(Run(out), seconds))
+                    learner = Bagged(learner).fit(task, folds)
+                seconds = time.perf_counter() - started
+            seconds = getattr(learner, "seconds_", seconds)
+            _finish_learner(out, record, learner, task, _trained_seconds(Run(out), seconds))
     return Run(out)
 
 
@@ -335,12 +343,16 @@ def derive_run(
     time_limit: float | None = None,
     on_event: OnEvent | None = None,
     command: str | None = None,
+    track: str | None = None,
 ) -> Run:
     """Apply a transform, or a probe, to a run or a model, and keep what comes out as a run.
 
     Args:
         reference: a run folder, a model folder, a packaged model's name, a hub id or an object.
-        data: a loaded task, or what the method takes as its data.
+        data: a loaded task, what the method takes as its data, or for a transform of a language
+            model a text file; `batch_size` among the knobs is then the rows of 128 tokens a step.
+        track: tensorboard, mlflow or none; None asks the environment's STACKWISE_TRACK. A probe
+            trains nothing and is not tracked.
     """
     of = card(slug)
     entry = of.entry(kind)
@@ -349,6 +361,9 @@ def derive_run(
     asked = "apply" if kind == "transform" else kind  # the command's word
     request = _derived_request(asked, slug, reference, values, preset, seed, data)
     out = Path(out)
+    from stackwise.training.trackers import chosen, tracked
+
+    trackers = () if kind == "probe" else chosen(track)
     with opened(out, request, resume=resume) as finished, _threads(threads) as used:
         if finished:
             return Run(out)
@@ -356,25 +371,47 @@ def derive_run(
         record = _new_record(kind, of, entry, values, preset, seed, used, command)
         record["model"] = request["model"]
         write_json(out / "run.json", record)
-        with _session(out, resume, on_event, time_limit):
-            started = time.perf_counter()
-            result = entry.load()(model, data, **values)
-            seconds = time.perf_counter() - started
-        record["seconds"] = {"fit": seconds}
-        if kind == "probe":
-            result.save(out)
-            _finish(out, record)
-        elif hasattr(result, "predict") and hasattr(data, "part"):
-            record["data"] = data.describe()
-            write_json(out / "columns.json", data.columns)
-            _finish_learner(out, record, result, data, _trained_seconds(Run(out), seconds))
-        else:
-            from stackwise.models import save_model
-
-            save_model(result, out if hasattr(result, "predict") else out / "model")
-            _copy_tokenizer(reference, out / "model")
-            _finish(out, record)
+        with tracked(trackers, out, record) as told:
+            with _session(out, resume, on_event, time_limit, told):
+                started = time.perf_counter()
+                if kind == "transform":
+                    data = _read_text(model, data, values)
+                result = entry.load()(model, data, **values)
+                seconds = time.perf_counter() - started
+            record["seconds"] = {"fit": seconds}
+            _keep_derived(kind, out, record, model, result, data)
     return Run(out)
+
+
+def _keep_derived(
+    kind: str, out: Path, record: dict[str, Any], model: Any, result: Any, data: Any
+) -> None:
+    """Keep what a transform or a probe gave back."""
+    if kind == "probe":
+        result.save(out)
+        _finish(out, record)
+    elif hasattr(result, "predict") and hasattr(data, "part"):
+        record["data"] = data.describe()
+        write_json(out / "columns.json", data.columns)
+        seconds = _trained_seconds(Run(out), record["seconds"]["fit"])
+        _finish_learner(out, record, result, data, seconds)
+    else:
+        from stackwise.models import save_model
+
+        save_model(result, out if hasattr(result, "predict") else out / "model")
+        _copy_tokenizer(model, out / "model")
+        _finish(out, record)
+
+
+def _read_text(model: Any, data: Any, values: Mapping[str, Any]) -> Any:
+    """A text file as batches of the language model; anything else as it is."""
+    from torch import nn
+
+    if not isinstance(data, (str, Path)) or not isinstance(model, nn.Module):
+        return data
+    from stackwise.tasks.text_batches import ROWS, language_batches
+
+    return language_batches(model, Path(data), rows=values.get("batch_size", ROWS))
 
 
 def _opened_model(reference: Any) -> Any:
@@ -404,6 +441,8 @@ def _derived_request(
             raise ModelError(f"{reference} is not finished; repeat its command with --resume first")
         model["hash"] = folder_hash(Path(reference))
     known = data.data_hash if hasattr(data, "data_hash") else _text_of(data)
+    if kind == "apply" and isinstance(data, (str, Path)) and Path(data).is_file():
+        known = {"file": str(data), "hash": _file_hash(Path(data))}
     return {
         "kind": kind,
         "slug": slug,
@@ -417,6 +456,13 @@ def _derived_request(
 
 def _text_of(data: Any) -> str | None:
     return str(data) if isinstance(data, (str, Path)) else None if data is None else "object"
+
+
+def _file_hash(path: Path) -> str:
+    import hashlib
+
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 def folder_hash(folder: Path) -> str | None:
@@ -435,9 +481,11 @@ def folder_hash(folder: Path) -> str | None:
     return digest.hexdigest()[:16]
 
 
-def _copy_tokenizer(reference: Any, folder: Path) -> None:
-    if isinstance(reference, (str, Path)) and Path(reference).is_dir():
-        for path in Path(reference).glob("*token*"):
+def _copy_tokenizer(model: Any, folder: Path) -> None:
+    """Lay the tokenizer beside a transformed model, where the one it came from has it."""
+    source = Path(getattr(model, "name_or_path", "") or "?")
+    if source.is_dir() and folder.is_dir():
+        for path in source.glob("*token*"):
             shutil.copy2(path, folder / path.name)
 
 
@@ -459,12 +507,18 @@ def _threads(count: int | None) -> Iterator[int]:
 
 @contextlib.contextmanager
 def _session(
-    out: Path, resume: bool, on_event: OnEvent | None, time_limit: float | None
+    out: Path,
+    resume: bool,
+    on_event: OnEvent | None,
+    time_limit: float | None,
+    trackers: "Sequence[Tracker]",
 ) -> Iterator[None]:
     from stackwise.training.session import session
 
     try:
-        with session(folder=out, resume=resume, on_event=on_event, time_limit=time_limit):
+        with session(
+            folder=out, resume=resume, on_event=on_event, time_limit=time_limit, trackers=trackers
+        ):
             yield
     except (Interrupted, KeyboardInterrupt):
         _mark(out, "interrupted")

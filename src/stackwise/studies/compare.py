@@ -41,6 +41,7 @@ def compare(
     workers: int = 1,
     on_event: OnEvent | None = None,
     command: str | None = None,
+    track: str | None = None,
 ) -> Study:
     """Fit every method that serves the task, and its baselines, on the same split.
 
@@ -57,12 +58,15 @@ def compare(
         on: `ray` or `ray://host:port` for a cluster; None for this machine.
         workers: processes side by side on this machine. A run's thread count, not theirs, decides
             its numbers; side by side it is 1 unless `threads` says otherwise.
+        track: tensorboard, mlflow or none, of every run; None asks the environment.
 
     Returns:
         The finished study. A method that fails is named in `study.json`; the others go on.
     """
     from stackwise.tasks.table.task import TableTask
+    from stackwise.training.trackers import chosen
 
+    chosen(track)  # what is wrong with it is said once, before any run
     task = source
     if not hasattr(source, "part"):
         task = TableTask.load(source, target=target, **(data_options or {}))
@@ -99,7 +103,7 @@ def compare(
         about = {"task": task.describe(), "command": command, "threads": threads}
         write_json(out / "plan.json", asked | about | {"left_out": left_out})
         settings = {"preset": preset, "device": device, "threads": threads, "command": command}
-        shared = Shared(task, out, settings | {"bag": bag})
+        shared = Shared(task, out, settings | {"bag": bag, "track": track})
         deadline = None if time_limit is None else time.time() + time_limit
         work: list[Job] = [*searches, *fits, *tuned]
         whole = sum(job.weight for job in work)

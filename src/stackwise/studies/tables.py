@@ -158,7 +158,11 @@ def compare_tables(
         except StackwiseError as error:
             raise DataError(f"table {item.name!r}: {error}") from error
     seeds = settings.get("seeds", 3)
-    plain = {n: v for n, v in settings.items() if n not in ("workers", "on", "threads", "device")}
+    plain = {
+        n: v
+        for n, v in settings.items()
+        if n not in ("workers", "on", "threads", "device", "track")
+    }
     asked = {
         "kind": "benchmark",
         "tables": [item.name for item in tables],

@@ -25,6 +25,8 @@ Kind = Literal[
 USED: tuple[Kind, ...] = ("number", "category", "boolean", "date", "text")
 TEXT_WIDTH = 32
 """Free text becomes this many hashed word counts."""
+KEEP = "keep"
+"""`frame.attrs[KEEP]` lists columns that are never taken for identifiers."""
 
 _IDENTIFIER_NAME = re.compile(
     r"(?:.*[_\s.-])?(?:id|uuid|guid|index|rowid|rownames)|unnamed:? \d+", re.IGNORECASE
@@ -119,7 +121,8 @@ def infer_columns(
     """Decide for each column what it holds.
 
     Args:
-        frame: the training rows, without the target.
+        frame: the training rows, without the target. Its `attrs["keep"]` may list columns that
+            are used although they look like identifiers.
         kinds: columns whose kind is known: number, category, date or text.
         identifiers: look for identifiers; off for arrays, whose columns have no names.
         vocabulary: which values of a category get a code of their own.
@@ -138,6 +141,7 @@ def infer_columns(
     for name, kind in (kinds or {}).items():
         if kind not in USED:
             raise DataError(f"{name!r} cannot be read as {kind!r}.{nearest(kind, get_args(Kind))}")
+    kept = frame.attrs.get(KEEP, ())
     columns: list[Column] = []
     seen: dict[bytes, str] = {}
     for place, name in enumerate(names):
@@ -145,7 +149,8 @@ def infer_columns(
         if name in vocabulary.separators:
             column = _several(name, series, vocabulary)
         else:
-            column = _infer(name, series, (kinds or {}).get(name), identifiers, vocabulary)
+            wanted, look = (kinds or {}).get(name), identifiers and name not in kept
+            column = _infer(name, series, wanted, look, vocabulary)
         if column.used:
             content = _content(series)
             if content in seen:

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from stackwise.errors import DataError, nearest
 from stackwise.tasks import Part
-from stackwise.tasks.table.columns import infer_columns
+from stackwise.tasks.table.columns import KEEP, infer_columns
 from stackwise.tasks.table.contract import FeatureContract
 from stackwise.tasks.table.fingerprint import fingerprint
 from stackwise.tasks.table.metrics import Metric, Problem, metric_for, score
@@ -72,6 +72,7 @@ class TableTask:
         sep: str | None = None,
         encoding: str | None = None,
         drop: Sequence[str] = (),
+        keep: Sequence[str] = (),
         group: str | None = None,
         time: str | None = None,
         split: str | None = None,
@@ -90,6 +91,7 @@ class TableTask:
             sep: what parts the columns of a text file; found by itself.
             encoding: of a text file; UTF-8 by default.
             drop: columns to leave out.
+            keep: columns to use although they look like identifiers, such as a row's number.
             group: rows with equal values of this column stay in one part; it is no feature.
             time: split by this column: the latest rows are the test, those before validation.
             split: a column that says train, validation or test; it is no feature.
@@ -120,7 +122,13 @@ class TableTask:
             listed = ", ".join(frame.columns[:12])
             raise DataError(f"say which column to predict with target; there is {listed}")
         drop = [drop] if isinstance(drop, str) else list(drop)
-        for name in (target, *drop, *(value for _, value in _named(group, time, split) if value)):
+        keep = [keep] if isinstance(keep, str) else list(keep)
+        for name in (
+            target,
+            *drop,
+            *keep,
+            *(value for _, value in _named(group, time, split) if value),
+        ):
             if name not in frame.columns:
                 raise DataError(f"there is no column {name!r}.{nearest(name, frame.columns)}")
         if target in (*drop, group, time, split):
@@ -135,7 +143,7 @@ class TableTask:
         task.watched = None if metric is None else task.metric
         task.notes = [*found.notes]
         task.options = _options(
-            sep=sep, encoding=encoding, drop=drop, group=group, time=time, split=split,
+            sep=sep, encoding=encoding, drop=drop, keep=keep, group=group, time=time, split=split,
             validation=validation, test=test, metric=task.metric.name if metric else None,
             problem=problem, max_rows=max_rows, seed=seed,
         )  # fmt: skip
@@ -163,7 +171,12 @@ class TableTask:
         thin(parts, max_rows, seed)
         task.notes += parts.notes
         left_out = [target, *drop, *(name for name in (group, split) if name)]
+        unused = [name for name in keep if name in left_out]
+        if unused:
+            raise DataError(f"column {unused[0]!r} cannot be kept: it is no feature in this table")
         features = frame.drop(columns=list(dict.fromkeys(left_out)))
+        if keep:
+            features.attrs[KEEP] = keep  # the rows that are taken from it carry this along
         picked: dict[Part, np.ndarray] = {
             "train": parts.train, "validation": parts.validation, "test": parts.test
         }  # fmt: skip
@@ -380,7 +393,14 @@ def _title(source: Any) -> str:
 
 def _options(**given: Any) -> dict[str, Any]:
     """The options that differ from their defaults, as JSON, for repeating the load."""
-    defaults = {"drop": [], "validation": 0.2, "test": 0.2, "problem": "auto", "seed": 0}
+    defaults = {
+        "drop": [],
+        "keep": [],
+        "validation": 0.2,
+        "test": 0.2,
+        "problem": "auto",
+        "seed": 0,
+    }
     kept: dict[str, Any] = {}
     for name, value in given.items():
         if isinstance(value, os.PathLike):
