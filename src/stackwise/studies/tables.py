@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 DRAWS = 2000
+MAY_CHANGE = ("workers", "on", "threads", "device", "track")
+"""Settings with which a benchmark may be resumed although it was begun with others."""
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 import numpy as np
 import torch
@@ -163,7 +163,8 @@ class HopularKnobs(TableLearner):
         """The slow network."""
         assert isinstance(trained, Followed)
         del self._remembered
-        network = trained.slow.requires_grad_(True).eval()
+        network = cast(Hopular, trained.slow)
+        network.requires_grad_(True).eval()
         if self.memory == "nearest" and self.neighbours < len(network.memory_target):
             self._tell_error(network)
         return network

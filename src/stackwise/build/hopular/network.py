@@ -44,6 +44,12 @@ class Block(nn.Module):
             return None
         return self.sample_lookup.stored(self.sample_norm(memory))
 
+    def weights(self, xi: Tensor, stored: Stored | None) -> Tensor | None:
+        """(B, n) how much each row takes from each stored row, mean over heads."""
+        if self.sample_lookup is None or stored is None:
+            return None
+        return self.sample_lookup.weights(self.sample_norm(xi.flatten(1)), stored).mean(0)
+
     def forward(
         self, xi: Tensor, embedded: Tensor, stored: Stored | None, own: Tensor | None,
         how: Lookup, neighbours: int,
@@ -139,7 +145,7 @@ class Hopular(nn.Module):
         self.target_place = self.attributes - 1 if by_class else n_numeric
         before_embedding, of_lookups, before_answer = dropout
         self.embedding = AttributeEmbedding(numbers, sizes, feature_dim, before_embedding)
-        self.blocks = nn.ModuleList(
+        self.blocks: Sequence[Block] = nn.ModuleList(  # type: ignore[assignment]
             Block(
                 self.attributes, feature_dim, heads, scaling=scaling, dropout=of_lookups,
                 samples=samples, features=features,
@@ -230,9 +236,9 @@ class Hopular(nn.Module):
         embedded = self._embed(self.unknown(numeric, categorical))
         xi, found = embedded, []
         for block, stored in zip(self.blocks, self.stored(), strict=True):
-            if block.sample_lookup is not None and stored is not None:
-                u = block.sample_norm(xi.flatten(1))
-                found.append(block.sample_lookup.weights(u, stored).mean(0))
+            weights = block.weights(xi, stored)
+            if weights is not None:
+                found.append(weights)
             xi = block(xi, embedded, stored, None, self.how, self.neighbours)
         return found
 
