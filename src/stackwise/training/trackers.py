@@ -8,6 +8,7 @@ of a tracker is imported before one is switched on.
 
 import contextlib
 import importlib.util
+import logging
 import os
 import shutil
 import time
@@ -189,8 +190,11 @@ class MLflow:
     def __init__(self, out: Path, record: Mapping[str, Any]) -> None:
         # its usage reports would ask the network; a user's own setting stands
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        # a server that does not answer is said within seconds, not after minutes of asking again
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
         from mlflow import MlflowClient
 
+        logging.getLogger("mlflow.store").setLevel(logging.WARNING)
         local = f"sqlite:///{(out.resolve().parent / 'mlflow.db')}"
         uri = os.environ.get("MLFLOW_TRACKING_URI") or local
         self.client = MlflowClient(tracking_uri=uri)
