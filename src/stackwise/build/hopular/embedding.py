@@ -36,8 +36,8 @@ class AttributeEmbedding(nn.Module):
         super().__init__()
         self.n_numeric, self.attributes = n_numeric, n_numeric + len(cardinalities)
         sizes = [1] * n_numeric + list(cardinalities)
-        self.values = nn.Parameter(torch.empty(n_numeric, e))
-        self.codes = nn.Parameter(torch.empty(sum(cardinalities), e))
+        self.values = nn.Parameter(torch.empty(n_numeric, e)) if n_numeric else None
+        self.codes = nn.Parameter(torch.empty(sum(cardinalities), e)) if cardinalities else None
         self.flag = nn.Parameter(torch.empty(self.attributes, e))
         self.bias = nn.Parameter(torch.empty(self.attributes, e))
         with torch.no_grad():  # torch's initial values of Lin_j: s_j + 1 -> e
@@ -45,11 +45,12 @@ class AttributeEmbedding(nn.Module):
                 bound = (size + 1) ** -0.5
                 for row in (self.flag[place], self.bias[place]):
                     row.uniform_(-bound, bound)
-            self.values.uniform_(-(2**-0.5), 2**-0.5)
-            first = 0
-            for size in cardinalities:
-                self.codes[first : first + size].uniform_(-((size + 1) ** -0.5), (size + 1) ** -0.5)
-                first += size
+            if self.values is not None:
+                self.values.uniform_(-(2**-0.5), 2**-0.5)
+            if self.codes is not None:
+                for rows, size in zip(self.codes.split(list(cardinalities)), cardinalities,
+                                      strict=True):  # fmt: skip
+                    rows.uniform_(-((size + 1) ** -0.5), (size + 1) ** -0.5)
         self.kind = nn.Embedding(2, e)
         self.position = nn.Parameter(torch.randn(self.attributes, e))
         self.scale = nn.Parameter(torch.ones(self.attributes, e))
@@ -63,10 +64,12 @@ class AttributeEmbedding(nn.Module):
 
     def forward(self, numeric: Tensor, categorical: Tensor, masked: Tensor) -> Tensor:
         """(B, n_numeric), (B, n_categorical) and (B, F) bool -> (B, F, e)."""
-        shown = masked[:, : self.n_numeric].logical_not() & ~numeric.isnan()
         z = self.bias + masked[..., None] * self.flag
-        parts = [torch.where(shown, numeric.nan_to_num(), 0.0)[..., None] * self.values]
-        if len(self.sizes):
+        parts = []
+        if self.values is not None:
+            shown = masked[:, : self.n_numeric].logical_not() & ~numeric.isnan()
+            parts.append(torch.where(shown, numeric.nan_to_num(), 0.0)[..., None] * self.values)
+        if self.codes is not None:
             hidden = masked[:, self.n_numeric :] | (categorical >= self.sizes)
             places = torch.where(hidden, len(self.codes), categorical + self.starts)
             table = functional.pad(self.codes, (0, 0, 0, 1))  # a last row of zeros: no value
