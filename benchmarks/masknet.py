@@ -4,7 +4,8 @@ The peer is written as public click-through code writes it: one `nn.Embedding` a
 `nn.LayerNorm` a field, one module a mask, joined by `torch.cat`. Both have as many parameters, the
 same fused AdamW, clipped gradients and batches.
 
-- training step, serial and parallel, in three sizes of fields, vocabulary and rows a step;
+- training step, serial and parallel, in sizes of fields, vocabulary and rows a step; the last one
+  is the first with a hundred times its vocabulary, all of which AdamW moves in every step;
 - prediction: `predict`'s blocks of rows against the peer in batches;
 - memory: the largest resident size of a process of its own that trains a few steps.
 """
@@ -28,6 +29,7 @@ SIZES = {
     "10 fields of 1,000 values, batch 256": (10, 1000, 256, 25),
     "24 fields of 2,000 values, batch 512": (24, 2000, 512, 9),
     "40 fields of 5,000 values, batch 1024": (40, 5000, 1024, 5),
+    "10 fields of 100,000 values, batch 256": (10, 100_000, 256, 7),
 }
 K, WIDTH, BLOCKS, REDUCTION = 10, 128, 3, 2
 STEPS = 5
