@@ -34,14 +34,14 @@ SIZES = {
 K, WIDTH, BLOCKS, REDUCTION = 10, 128, 3, 2
 STEPS = 5
 PEER = "plain PyTorch"
-PRODUCTS = (
-    "nearly all of the time goes into matrix products, which are the same work fused or not; the "
-    "rest is within what a shared machine varies by"
+CACHE = (
+    "the products take the same time, but what lies between the layers of all blocks together "
+    "outgrows the cache, where that of one block fits; ReLU and product with the mask feel it"
 )
 PAGES = (
     "the gradient of a matrix above 32 MiB is memory that the system hands out and clears anew in "
-    "each step, that of ten smaller matrices is used again; MALLOC_MMAP_THRESHOLD_=1000000000 in "
-    "the environment makes both equal"
+    "each step, that of ten smaller matrices is used again; with MALLOC_MMAP_THRESHOLD_ and "
+    "MALLOC_TRIM_THRESHOLD_ above its size both take the same time"
 )
 AT_ONCE = (
     "what lies between the layers of fused blocks is there for all blocks at once, where separate "
@@ -148,7 +148,7 @@ def measure_speed(
         name = f"{'parallel' if parallel else 'serial'}, {case}"
         steps = [partial(stepper(model), *some) for model in (ours, peer)]
         line(f"training step, {name}", *alternate(*steps, repeats), PEER, "s", "float32", threads,
-             PAGES if fields * values * K * 4 > 2**25 else PRODUCTS)  # fmt: skip
+             PAGES if fields * values * K * 4 > 2**25 else CACHE)  # fmt: skip
         reduce = partial(mean_values, classes=True)
         found = alternate(
             partial(through_network, ours, numeric.numpy(), codes.numpy(), reduce),
