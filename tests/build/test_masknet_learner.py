@@ -7,7 +7,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from stackwise import MaskNetClassifier, MaskNetRegressor
-from stackwise.build.masknet.memory import GIB, training_bytes
+from stackwise.build.masknet.memory import GIB, check_memory, training_bytes
 from stackwise.build.masknet.network import MaskNet
 from stackwise.build.masknet.peers import DeepFMClassifier, DNNClassifier
 from stackwise.errors import DataError
@@ -123,6 +123,20 @@ def test_a_table_too_wide_is_refused_with_the_vocabulary_that_fits():
     # two more may be kept for the pooled rare values and the missing ones
     with pytest.raises(DataError, match="max_vocab"):
         small(**knobs, max_vocab=fits + 2).fit(wide, y)
+
+
+def test_200_columns_of_100_000_values_are_refused_without_being_made():
+    def build(sizes: list[int]) -> MaskNet:
+        return MaskNet(n_numeric=0, cardinalities=sizes, n_outputs=2)
+
+    full = [100_000] * 200
+    with pytest.raises(DataError, match="20,000,000 categories in 200 columns would take 6"):
+        check_memory(build, full, 100_000, 512, 6.0)
+    with pytest.raises(DataError, match=r"max_vocab=\d{5} would fit") as caught:
+        check_memory(build, full, 100_000, 512, 6.0)
+    fits = int(str(caught.value).partition("max_vocab=")[2].split()[0])
+    check_memory(build, [fits + 2] * 200, 100_000, 512, 6.0)
+    check_memory(build, full, 100_000, 512, 8.0)
 
 
 def test_a_network_that_is_too_large_by_itself_says_so():

@@ -81,7 +81,7 @@ class MaskNetKnobs(TableLearner):
         ] = None,
         memory_limit: Annotated[
             float, Knob("GiB that training may take; more is refused beforehand", gt=0)
-        ] = 8.0,
+        ] = 6.0,
     ) -> None:
         """A feed-forward net whose layers are multiplied by masks of the whole row."""
 

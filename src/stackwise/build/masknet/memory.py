@@ -3,10 +3,11 @@
 Embeddings are the one part of a network that grows with the data: a table of many columns, each
 with as many values as rows, has more of them than a machine holds. Training keeps of each weight
 
-    itself, its gradient, two moments of AdamW, the best so far, and three more in a checkpoint
+    itself, two moments of AdamW, the best so far, and a copy of the four in a checkpoint's making
 
-which is 8 numbers of 4 bytes; of each row its codes and numbers; and of each row of a batch the
-numbers between the layers, forward and backward.
+which is 8 numbers of 4 bytes (the gradient is gone by then); of each row its codes and numbers;
+and of each row of a batch the numbers between the layers, forward and backward. The table itself
+is there already and is not counted.
 """
 
 from collections.abc import Callable
