@@ -13,6 +13,8 @@ from stackwise.build.hopular.masking import Masking, annealed, attribute_losses,
 from stackwise.build.hopular.rule import Followed
 from stackwise.errors import DataError, KnobError, ModelError
 
+SHORT = {"max_epochs": 25, "lr": 0.05, "mix": (0.0, 0.0), "follow_share": 0.3,
+         "dropout": (0.0, 0.0, 0.0)}  # fmt: skip
 SMALL = {"feature_dim": 8, "heads": 2, "blocks": 1, "max_epochs": 3}
 
 
@@ -242,7 +244,7 @@ def test_it_learns_a_table_with_missing_cells():
     )
     assert fitted.score(frame[180:], y[180:]) > 0.8
     labels = np.where(y > 6, "high", "low")
-    by_class = HopularClassifier(feature_dim=8, heads=2, blocks=1, max_epochs=80, lr=0.02)
+    by_class = HopularClassifier(feature_dim=8, heads=2, blocks=1, max_epochs=200, lr=0.02)
     assert by_class.fit(frame[:180], labels[:180]).score(frame[180:], labels[180:]) > 0.85
 
 
@@ -310,7 +312,8 @@ def test_a_fit_that_was_cut_off_ends_with_the_same_bits(size, tmp_path, monkeypa
     with pytest.raises(Interrupted):
         fit(tmp_path / "b")
     again = fit(tmp_path / "b", resume=True).network_.state_dict()
-    assert all(torch.equal(whole[name], again[name]) for name in whole)
+    for name, tensor in whole.items():  # a missing cell of the memory is not a number
+        assert torch.equal(tensor.nan_to_num(), again[name].nan_to_num()), name
 
 
 def test_what_would_not_fit_is_refused_beforehand_with_what_would():
@@ -318,7 +321,7 @@ def test_what_would_not_fit_is_refused_beforehand_with_what_would():
     with pytest.raises(DataError, match=r"GiB in exact mode.*memory='chunked' \(same result"):
         HopularRegressor(max_epochs=1, validation=0).fit(frame, frame["a"])
     wide = pd.DataFrame(np.random.default_rng(0).normal(size=(50, 300)))
-    with pytest.raises(DataError, match="feature_dim=8 would fit"):
+    with pytest.raises(DataError, match="feature_dim=4 would fit"):
         HopularRegressor(max_epochs=1, memory_limit=1.0).fit(wide, wide[0])
 
 
@@ -341,10 +344,7 @@ def test_arguments_are_plain_json():
 
 
 @parametrize_with_checks(
-    [
-        kind(**SMALL | {"max_epochs": 40, "lr": 0.03})
-        for kind in (HopularRegressor, HopularClassifier)
-    ],
+    [kind(**SMALL | SHORT) for kind in (HopularRegressor, HopularClassifier)],
     expected_failed_checks=lambda estimator: {
         "check_sample_weight_equivalence_on_dense_data": "weights change which rows are held out"
     },
