@@ -193,7 +193,7 @@ class HopularKnobs(TableLearner):
         check_is_fitted(self, "network_")
         arrays = self.transform_columns(X)
         network = self.network_
-        count = min(top, len(network.memory_target))
+        count = min(top, network.memory_target.shape[0])
         rows, weights = [], []
         for start in range(0, len(arrays), 64):
             part = slice(start, start + 64)
