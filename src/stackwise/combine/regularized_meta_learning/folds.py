@@ -1,5 +1,6 @@
 """The folds of a stack: the same for all base models, and never across a group or back in time."""
 
+import warnings
 from collections.abc import Iterable
 from typing import Any
 
@@ -48,10 +49,12 @@ def make_folds(
                              seed=seed)  # fmt: skip
     else:
         splitter = check_cv(cv, y, classifier=by_class)
-    folds = [
-        (np.asarray(train), np.asarray(held))
-        for train, held in splitter.split(rows if X is None else X, y, groups)
-    ]
+    with warnings.catch_warnings():  # of rare classes; a stack says itself what it cannot use
+        warnings.filterwarnings("ignore", "The least populated class", UserWarning)
+        folds = [
+            (np.asarray(train), np.asarray(held))
+            for train, held in splitter.split(rows if X is None else X, y, groups)
+        ]
     times = np.bincount(np.concatenate([held for _, held in folds]), minlength=len(y))
     if (times > 1).any():
         raise DataError(

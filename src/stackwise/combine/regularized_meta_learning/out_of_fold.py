@@ -81,12 +81,14 @@ def out_of_fold(
     weight: np.ndarray | None,
     n_jobs: int | None,
     keep_models: bool,
+    labels: np.ndarray | None = None,
 ) -> tuple[np.ndarray, dict[str, Reader], dict[str, list[Any]]]:
     """Predict each row by models that did not learn from it.
 
     Args:
         classes: how many, or 0 for numbers.
         keep_models: return the models of the folds too.
+        labels: (C,) what the classes are called, for the error.
 
     Returns:
         (n, M) numbers or (n, M, C) probabilities, NaN in rows that no fold holds out; the readers,
@@ -96,9 +98,10 @@ def out_of_fold(
         for place, (train, _) in enumerate(folds):
             missing = np.setdiff1d(np.arange(classes), y[train])
             if len(missing):
+                rare = labels[missing[0]].item() if labels is not None else int(missing[0])
                 raise DataError(
-                    f"class number {int(missing[0])} has no row in the training part of fold "
-                    f"{place + 1}; leave rare classes out, or use fewer folds"
+                    f"the class {rare!r} has no row in the training part of fold {place + 1}; "
+                    "leave rare classes out, or use fewer folds"
                 )
     tasks = [(name, train, held) for name in models for train, held in folds]
     done = Parallel(n_jobs=n_jobs)(

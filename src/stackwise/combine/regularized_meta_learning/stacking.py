@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
-from sklearn.base import MetaEstimatorMixin, clone
+from sklearn.base import MetaEstimatorMixin, TransformerMixin, clone
 from sklearn.model_selection import TimeSeriesSplit
-from sklearn.utils import Bunch, get_tags
+from sklearn.utils import Bunch, get_tags, indexable
 from sklearn.utils.metaestimators import _BaseComposition
 from sklearn.utils.validation import (
     _num_samples,
@@ -72,7 +72,7 @@ def base_knobs(
     """Which base models there are, and how they are fitted."""
 
 
-class RegularizedStacking(MetaEstimatorMixin, _BaseComposition):
+class RegularizedStacking(TransformerMixin, MetaEstimatorMixin, _BaseComposition):
     """Base models joined by regularised meta-learning.
 
     Attributes (fitted):
@@ -119,7 +119,7 @@ class RegularizedStacking(MetaEstimatorMixin, _BaseComposition):
         check_knobs(self, self.get_params(deep=False))
         self.seed_ = _seed(self.random_state)
         self.notes_: list[str] = []
-        rows = self._read_rows(X, fit=True)
+        X, rows = self._read_rows(X, fit=True)
         if y is None:
             raise DataError(
                 f"This {type(self).__name__} estimator requires y to be passed, but the target y "
@@ -177,6 +177,7 @@ class RegularizedStacking(MetaEstimatorMixin, _BaseComposition):
         predictions, self.readers_, kept = out_of_fold(
             models, self.readers_, X, target, folds, classes=classes, weight=weight,
             n_jobs=self.n_jobs, keep_models=not self.refit,
+            labels=self.classes_ if by_class else None,
         )  # fmt: skip
         return predictions, kept
 
@@ -261,7 +262,7 @@ class RegularizedStacking(MetaEstimatorMixin, _BaseComposition):
         Returns:
             (n, M) numbers or (n, M, C) probabilities; zeros in the columns of dropped models.
         """
-        rows = self._read_rows(X, fit=False)
+        X, rows = self._read_rows(X, fit=False)
         names = self.pipeline_.names
         shape = (rows, len(names), *((len(self.classes_),) if self._by_class else ()))
         found = np.zeros(shape)
@@ -279,6 +280,17 @@ class RegularizedStacking(MetaEstimatorMixin, _BaseComposition):
         check_is_fitted(self, "pipeline_")
         found = self.pipeline_.transform(self.base_predictions(X), self._passed(X))
         return np.asarray(found.reshape(len(found), -1))
+
+    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
+        """The names of what `transform` returns."""
+        check_is_fitted(self, "pipeline_")
+        names = self.pipeline_.feature_names()
+        if self._by_class and len(self.classes_) > 2:
+            names = [f"{name} of {label}" for label in self.classes_ for name in names]
+        if self.passthrough:
+            count = self.n_features_in_
+            names += list(getattr(self, "feature_names_in_", [f"x{i}" for i in range(count)]))
+        return np.array(names, dtype=object)
 
     def _joined(self, X: Any) -> np.ndarray:
         check_is_fitted(self, "pipeline_")
@@ -357,14 +369,20 @@ class RegularizedStacking(MetaEstimatorMixin, _BaseComposition):
             ordered=isinstance(self.cv, TimeSeriesSplit),
         )  # fmt: skip
 
-    def _read_rows(self, X: Any, *, fit: bool) -> int:
-        """The rows of X. It is the base models that read it; only its columns are remembered."""
+    def _read_rows(self, X: Any, *, fit: bool) -> tuple[Any, int]:
+        """X as rows that can be picked, and how many. It is the base models that read them."""
+        if isinstance(X, np.ndarray) and X.ndim == 1 and X.dtype.kind in "fiub":
+            raise DataError(
+                f"Expected 2D array, got 1D array instead: X has shape {X.shape}. Reshape your "
+                "data to (n, d), with a row a sample"
+            )
         if hasattr(X, "shape") or hasattr(X, "columns"):
             validate_data(self, X, skip_check_array=True, reset=fit)
+        (X,) = indexable(X)
         rows = int(_num_samples(X))
         if not rows:
             raise DataError("X has no rows (0 sample(s)); at least 1 is needed")
-        return rows
+        return X, rows
 
     def _passed(self, X: Any) -> np.ndarray | None:
         if not self.passthrough:
@@ -396,7 +414,7 @@ class RegularizedStacking(MetaEstimatorMixin, _BaseComposition):
 
 def _pairs(estimators: Any) -> bool:
     """Whether all base models are (name, estimator) pairs, which have knobs of their own."""
-    return bool(estimators) and all(
+    return isinstance(estimators, (list, tuple)) and all(
         isinstance(item, (tuple, list)) and len(item) == 2 for item in estimators
     )
 
