@@ -185,7 +185,7 @@ class TestInvariance:
     def test_a_shift_is_followed_exactly_without_interactions(self):
         P, y = matrix()
         new, _ = matrix(seed=1)
-        knobs = {"interactions": False, "meta_cv": 3, "tol": 1e-12}
+        knobs = quick(interactions=False)
         plain = stack_predictions(P, y, new, **knobs)
         shifted = stack_predictions(P + 50, y + 50, new + 50, **knobs)
         assert shifted.prediction == pytest.approx(plain.prediction + 50, rel=1e-6)

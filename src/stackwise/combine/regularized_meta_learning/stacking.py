@@ -376,8 +376,14 @@ class RegularizedStacking(TransformerMixin, MetaEstimatorMixin, _BaseComposition
                 f"Expected 2D array, got 1D array instead: X has shape {X.shape}. Reshape your "
                 "data to (n, d), with a row a sample"
             )
+        names = list(getattr(self, "feature_names_in_", []))
+        if not fit and names and set(names) < set(getattr(X, "columns", [])):
+            X = X[names]  # a file often has more columns, such as the target
         if hasattr(X, "shape") or hasattr(X, "columns"):
-            validate_data(self, X, skip_check_array=True, reset=fit)
+            try:
+                validate_data(self, X, skip_check_array=True, reset=fit)
+            except ValueError as error:
+                raise DataError(str(error)) from error
         (X,) = indexable(X)
         rows = int(_num_samples(X))
         if not rows:
