@@ -262,7 +262,7 @@ class TestSwitches:
 
     def test_without_meta_models_the_base_models_are_averaged_by_their_errors(self):
         P, y = matrix()
-        found = stack_predictions(P, y, P, meta=[], honest=False)
+        found = stack_predictions(P, y, P, meta=[])
         errors = np.sqrt(np.square(P - y[:, None]).mean(0))
         weights = (1 / errors) / (1 / errors).sum()
         assert found.prediction == pytest.approx(P @ weights)
@@ -337,6 +337,14 @@ class TestErrors:
             stack_predictions(P, y, tau_cor=0.9)
         with pytest.raises(KnobError, match="tau_mse must be at least 0"):
             stack_predictions(P, y, tau_mse=-1.0)
+
+
+def test_a_comparison_of_copies_can_go_on_with_one():
+    P, y = matrix()
+    copies = {"one": P[:, 0], "two": P[:, 0] + 1e-3}
+    stack = StackedPredictions(**quick()).fit(copies, y, few_is_fine=True)
+    assert len(stack.kept_) == 1 and "near-copies of" in stack.pipeline_.notes_[-1]
+    assert np.isfinite(stack.predict(copies)).all()
 
 
 class TestHillClimbing:

@@ -331,6 +331,7 @@ class TestKept:
         again = RegularizedStackingRegressor.load(tmp_path / "model")
         assert np.array_equal(again.predict(X), fitted.predict(X))
         assert again.dropped_ == fitted.dropped_ and again.weights_ == fitted.weights_
+        assert again.meta[:2] == ["ridge", "lasso"] and again.meta[2].alpha == 3.0
         again.fit(X, y)
         X, y = classes(levels=3)
         fitted = classed(meta=["ridge", "lasso"]).fit(X, y)

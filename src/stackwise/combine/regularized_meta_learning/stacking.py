@@ -9,7 +9,7 @@ said of rows that they had not seen. Only the kept base models are then fitted o
 import contextlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from sklearn.base import MetaEstimatorMixin, TransformerMixin, clone
@@ -23,7 +23,7 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
-from stackwise.catalog import Knob, check_knobs, learner
+from stackwise.catalog import check_knobs
 from stackwise.combine.regularized_meta_learning.class_pipeline import ClassPipeline
 from stackwise.combine.regularized_meta_learning.folds import Folds, make_folds
 from stackwise.combine.regularized_meta_learning.kept import read_stack, refuse_unkept, write_stack
@@ -40,36 +40,7 @@ from stackwise.combine.regularized_meta_learning.stage_knobs import class_stage_
 from stackwise.errors import DataError, KnobError
 from stackwise.knobs import knobs_of
 from stackwise.tasks.table.kept import computing_with
-from stackwise.tasks.table.targets import ClassTarget, NumberTarget
 from stackwise.training.session import current_session
-
-
-def base_knobs(
-    estimators: Annotated[
-        Sequence[Any] | None,
-        Knob("base models: (name, estimator) pairs or names; none is a small list of our own"),
-    ] = None,
-    final_estimator: Annotated[
-        Any, Knob("a meta-model of your own in place of `meta`, as scikit-learn calls it")
-    ] = None,
-    *,
-    cv: Annotated[Any, Knob("folds of the base models: a number, a splitter, or prefit")] = 5,
-    stack_method: Annotated[
-        Literal["auto", "predict_proba", "decision_function", "predict"],
-        Knob("what a classifier is asked; auto is the first that it has"),
-    ] = "auto",
-    passthrough: Annotated[
-        bool, Knob("give the meta-models the columns of X too, which must be numbers")
-    ] = False,
-    refit: Annotated[
-        bool, Knob("fit kept models on all rows; false averages the models of the folds")
-    ] = True,
-    n_jobs: Annotated[int | None, Knob("base models that are fitted side by side")] = None,
-    threads: Annotated[int | None, Knob("threads of the CPU", ge=1)] = None,
-    random_state: Annotated[int | None, Knob("the seed", ge=0)] = 0,
-    verbose: Annotated[int, Knob("accepted as scikit-learn's; nothing is printed")] = 0,
-) -> None:
-    """Which base models there are, and how they are fitted."""
 
 
 class RegularizedStacking(TransformerMixin, MetaEstimatorMixin, _BaseComposition):
@@ -442,51 +413,3 @@ def _weights(given: Any, rows: int) -> np.ndarray | None:
     if not weight.any():
         raise DataError("every sample weight is zero; at least one row must count")
     return weight / weight.mean()
-
-
-_CARD: dict[str, Any] = {
-    "title": "Stacking with regularised meta-models",
-    "paper": "2602.12469",
-    "presets": {
-        "quick": {
-            "estimators": ["gradient-boosting", "linear", "neighbors", "extra-trees"],
-            "cv": 3,
-            "meta_cv": 3,
-        },
-        "standard": {},
-        "best": {
-            "estimators": ["gradient-boosting", "linear", "neighbors", "forest", "extra-trees",
-                           "mlp", "tabm"],
-            "cv": 10,
-            "meta_cv": 10,
-        },
-    },
-}  # fmt: skip
-
-
-@learner("regularized-meta-learning", problem="classification", **_CARD)
-class RegularizedStackingClassifier(ClassTarget, RegularizedStacking):
-    """Join models by penalised logistic regression on their log-odds, out of fold."""
-
-    shared_knobs: ClassVar[tuple[Any, ...]] = (base_knobs, stage_knobs, class_stage_knobs)
-
-    def __init__(self) -> None:
-        """A stack for a class."""
-
-    def predict_proba(self, X: Any) -> np.ndarray:
-        """(n, C) probabilities, in the order of `classes_`."""
-        return self._joined(X)
-
-
-@learner("regularized-meta-learning", problem="regression", **_CARD)
-class RegularizedStackingRegressor(NumberTarget, RegularizedStacking):
-    """Join models by Ridge, Lasso and ElasticNet on their out-of-fold predictions."""
-
-    shared_knobs: ClassVar[tuple[Any, ...]] = (base_knobs, stage_knobs)
-
-    def __init__(self) -> None:
-        """A stack for a number."""
-
-    def predict(self, X: Any) -> np.ndarray:
-        """(n,) float64 predictions, in the target's own unit."""
-        return self._joined(X)
