@@ -181,6 +181,8 @@ class TestWhatGoesIn:
         best = search.fit(X, y).best_estimator_
         assert best.named_estimators_["ridge"].alpha in (0.1, 10.0)
         assert "tree" not in best.named_estimators_
+        named = RegularizedStackingRegressor(["linear", "neighbors"]).set_params(cv=2)
+        assert named.cv == 2 and clone(named).estimators == ["linear", "neighbors"]
 
     def test_texts_and_sparse_rows_go_through_untouched(self):
         texts = [["cheap good", "bad"][i % 2] + f" w{i % 7}" for i in range(60)]
@@ -301,7 +303,16 @@ class TestClasses:
         y = y.astype("<U6")
         y[5] = "rare"
         with pytest.raises(DataError, match="the class 'rare' has no row in the training part"):
-            classed().fit(X, y)
+            classed(cv=KFold(3)).fit(X, y)
+
+    def test_a_class_of_one_row_is_learned_from_and_never_held_out(self):
+        X, y = classes()
+        y = y.astype("<U6")
+        y[5] = "rare"
+        fitted = classed().fit(X, y)
+        assert np.isnan(fitted.oof_[5]).all() and np.isfinite(np.delete(fitted.oof_, 5, 0)).all()
+        assert any("1 rows that no fold holds out" in note for note in fitted.notes_)
+        assert fitted.predict_proba(X).shape == (120, 3) and fitted.score(X, y) > 0.85
 
     def test_probability_space_sees_probabilities(self):
         X, y = classes()

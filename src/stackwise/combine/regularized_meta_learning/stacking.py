@@ -308,7 +308,12 @@ class RegularizedStacking(TransformerMixin, MetaEstimatorMixin, _BaseComposition
 
     def set_params(self, **params: Any) -> Self:
         """Set knobs, base models by their names (or "drop"), and their knobs as `name__knob`."""
-        self._set_params("estimators", **params)
+        if "estimators" in params:
+            self.estimators = params.pop("estimators")
+        if _pairs(self.estimators):
+            self._set_params("estimators", **params)
+        else:  # names alone have no knobs
+            super().set_params(**params)
         return self
 
     def save(self, folder: Path | str) -> None:
@@ -372,11 +377,6 @@ class RegularizedStacking(TransformerMixin, MetaEstimatorMixin, _BaseComposition
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.target_tags.required = True
-        if self.estimators is None:
-            tags.input_tags.allow_nan = True
-            tags.input_tags.string = True
-            tags.input_tags.categorical = True
-            return tags
         with contextlib.suppress(Exception):  # a list that is no list is refused by fit
             each = [
                 get_tags(model)
@@ -384,8 +384,8 @@ class RegularizedStacking(TransformerMixin, MetaEstimatorMixin, _BaseComposition
                     self.estimators, by_class=self._by_class, seed=0, threads=None
                 ).values()
             ]
-            tags.input_tags.allow_nan = all(tag.input_tags.allow_nan for tag in each)
-            tags.input_tags.sparse = all(tag.input_tags.sparse for tag in each)
+            for what in ("allow_nan", "sparse", "string", "categorical"):
+                setattr(tags.input_tags, what, all(getattr(t.input_tags, what) for t in each))
         return tags
 
 
