@@ -34,7 +34,8 @@ def make_folds(
 
     Args:
         cv: how many folds, shuffled (at most as many as rows, groups or rows of the most frequent
-            class), where a class of one row is never held out; or a splitter of scikit-learn, or pairs of row numbers.
+            class), where a class of one row is never held out; or a splitter of scikit-learn, or
+            pairs of row numbers.
         y: (n,) the target; classes are stratified.
         groups: (n,) rows of one group stay in one fold.
         ordered: a number of folds means that each is held out from the rows before it.
@@ -99,9 +100,8 @@ def _singles_stay(folds: Folds, y: np.ndarray) -> Folds:
     single = np.flatnonzero(np.isin(y, found[counts == 1]))
     if not len(single):
         return folds
-    return [
-        (np.union1d(train, single), np.setdiff1d(held, single)) for train, held in folds
-    ]  # fmt: skip
+    parted = [(np.union1d(train, single), np.setdiff1d(held, single)) for train, held in folds]
+    return [(train, held) for train, held in parted if len(held)]
 
 
 def is_partition(folds: Folds, rows: int) -> bool:
