@@ -60,7 +60,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def plain(value: Any) -> Any:
-    """`value` as JSON can hold it: NumPy scalars and arrays, paths, sets; not-a-number is null."""
+    """`value` as JSON holds it: NumPy values, paths, sets, estimators; not-a-number is null."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
@@ -73,6 +73,8 @@ def plain(value: Any) -> Any:
         return str(value)
     if hasattr(value, "tolist"):
         return plain(value.tolist())
+    if hasattr(value, "get_params"):  # an estimator, as the call that makes it
+        return repr(value)
     return value
 
 

@@ -443,7 +443,8 @@ def measure(scale: Scale) -> list[Claim]:
     compared("memoriser-does-no-harm", "A model that memorises its own rows does no harm (0.5 %).",
              "full", -0.5,
              "A nearest neighbour, out of fold. Beside it the error of Ridge on all models where "
-             "the neighbour's predictions are of its own rows, which the pipeline refuses.",
+             "the neighbour's predictions are of its own rows. The pipeline refuses those where "
+             "they are nearly perfect, which they are not where equal rows have other targets.",
              name="with a memoriser",
              more={"test_error_ridge_on_its_own_rows": _all(
                  bench.numbers, "ridge with a memoriser on its own rows"),

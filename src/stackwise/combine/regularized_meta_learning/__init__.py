@@ -22,14 +22,14 @@ probabilities by their inverse log loss.
 """
 
 from stackwise.combine.regularized_meta_learning.hill_climbing import HillClimb, hill_climb
+from stackwise.combine.regularized_meta_learning.learner import (
+    RegularizedStackingClassifier,
+    RegularizedStackingRegressor,
+)
 from stackwise.combine.regularized_meta_learning.stacked_predictions import (
     StackedPredictions,
     StackResult,
     stack_predictions,
-)
-from stackwise.combine.regularized_meta_learning.stacking import (
-    RegularizedStackingClassifier,
-    RegularizedStackingRegressor,
 )
 
 __all__ = [

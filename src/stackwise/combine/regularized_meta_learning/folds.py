@@ -1,5 +1,6 @@
 """The folds of a stack: the same for all base models, and never across a group or back in time."""
 
+import warnings
 from collections.abc import Iterable
 from typing import Any
 
@@ -33,7 +34,8 @@ def make_folds(
 
     Args:
         cv: how many folds, shuffled (at most as many as rows, groups or rows of the most frequent
-            class); or a splitter of scikit-learn, or pairs of row numbers.
+            class), where a class of one row is never held out; or a splitter of scikit-learn, or
+            pairs of row numbers.
         y: (n,) the target; classes are stratified.
         groups: (n,) rows of one group stay in one fold.
         ordered: a number of folds means that each is held out from the rows before it.
@@ -48,10 +50,14 @@ def make_folds(
                              seed=seed)  # fmt: skip
     else:
         splitter = check_cv(cv, y, classifier=by_class)
-    folds = [
-        (np.asarray(train), np.asarray(held))
-        for train, held in splitter.split(rows if X is None else X, y, groups)
-    ]
+    with warnings.catch_warnings():  # of rare classes; a stack says itself what it cannot use
+        warnings.filterwarnings("ignore", "The least populated class", UserWarning)
+        folds = [
+            (np.asarray(train), np.asarray(held))
+            for train, held in splitter.split(rows if X is None else X, y, groups)
+        ]
+    if by_class and isinstance(cv, (int, np.integer)) and groups is None and not ordered:
+        folds = _singles_stay(folds, y)
     times = np.bincount(np.concatenate([held for _, held in folds]), minlength=len(y))
     if (times > 1).any():
         raise DataError(
@@ -86,6 +92,16 @@ def _splitter(
         kind = StratifiedGroupKFold if by_class else GroupKFold
         return kind(count, shuffle=True, random_state=seed)
     return (StratifiedKFold if by_class else KFold)(count, shuffle=True, random_state=seed)
+
+
+def _singles_stay(folds: Folds, y: np.ndarray) -> Folds:
+    """A row that is alone in its class is learned from in every fold, and held out in none."""
+    found, counts = np.unique(y, return_counts=True)
+    single = np.flatnonzero(np.isin(y, found[counts == 1]))
+    if not len(single):
+        return folds
+    parted = [(np.union1d(train, single), np.setdiff1d(held, single)) for train, held in folds]
+    return [(train, held) for train, held in parted if len(held)]
 
 
 def is_partition(folds: Folds, rows: int) -> bool:

@@ -95,6 +95,8 @@ def write_stack(stack: Any, folder: Path) -> None:
         "seed": stack.seed_,
         "notes": stack.notes_,
         "target": stack._target_json(),
+        "meta": [item if isinstance(item, str) else None for item in stack.meta],
+        "final": stack.final_estimator is not None,
         "bases": bases,
         "members": members,
         "pipeline": pipeline._record(),
@@ -137,6 +139,10 @@ def read_stack(cls: Any, folder: Path) -> Any:
         **{name: value for name, value in record["knobs"].items() if name in known},
         estimators=[(name, clone(model)) for name, model in zip(names, first, strict=True)],
     )
+    own = [clone(member.estimator) for member in members.values()]
+    if record["final"]:
+        made.final_estimator = own.pop()
+    made.meta = [own.pop(0) if item is None and own else item for item in record["meta"]]
     if record["features_in"] is not None:
         made.n_features_in_ = record["features_in"]
     if record["names_in"] is not None:

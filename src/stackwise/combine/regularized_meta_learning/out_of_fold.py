@@ -4,8 +4,9 @@ Every base model is fitted on the same folds, and predicts in each the rows that
 What a classifier says (probabilities, decision values or labels) is read as probabilities.
 """
 
+import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,7 @@ from sklearn.utils.validation import has_fit_parameter
 from stackwise.combine.regularized_meta_learning.folds import Folds
 from stackwise.combine.regularized_meta_learning.log_odds import from_decisions, from_labels
 from stackwise.errors import DataError, KnobError
+from stackwise.training.session import current_session
 
 METHODS = ("predict_proba", "decision_function", "predict")
 
@@ -81,12 +83,14 @@ def out_of_fold(
     weight: np.ndarray | None,
     n_jobs: int | None,
     keep_models: bool,
+    labels: np.ndarray | None = None,
 ) -> tuple[np.ndarray, dict[str, Reader], dict[str, list[Any]]]:
     """Predict each row by models that did not learn from it.
 
     Args:
         classes: how many, or 0 for numbers.
         keep_models: return the models of the folds too.
+        labels: (C,) what the classes are called, for the error.
 
     Returns:
         (n, M) numbers or (n, M, C) probabilities, NaN in rows that no fold holds out; the readers,
@@ -96,17 +100,19 @@ def out_of_fold(
         for place, (train, _) in enumerate(folds):
             missing = np.setdiff1d(np.arange(classes), y[train])
             if len(missing):
+                rare = labels[missing[0]].item() if labels is not None else int(missing[0])
                 raise DataError(
-                    f"class number {int(missing[0])} has no row in the training part of fold "
-                    f"{place + 1}; leave rare classes out, or use fewer folds"
+                    f"the class {rare!r} has no row in the training part of fold {place + 1}; "
+                    "leave rare classes out, or use fewer folds"
                 )
     tasks = [(name, train, held) for name in models for train, held in folds]
-    done = Parallel(n_jobs=n_jobs)(
+    fits = Parallel(n_jobs=n_jobs, return_as="generator")(
         delayed(_fit_and_ask)(
             name, clone(models[name]), readers[name], X, y, train, held, weight, keep_models
         )
         for name, train, held in tasks
     )
+    done = list(_told(fits, len(tasks)))
     found = np.full((len(y), len(models), *((classes,) if classes else ())), np.nan)
     kept: dict[str, list[Any]] = {name: [] for name in models}
     settled = dict(readers)
@@ -117,6 +123,22 @@ def out_of_fold(
             found[held, place] = settled[name].read(said, np.arange(classes), classes)
             kept[name].append(model)
     return found, settled, kept if keep_models else {}
+
+
+def _told(fits: Iterable[Any], total: int) -> Iterator[Any]:
+    """Pass the fits on, and tell the session how many are done."""
+    started = time.perf_counter()
+    tell = current_session().on_event
+    for count, fit in enumerate(fits, 1):
+        if tell is not None:
+            gone = time.perf_counter() - started
+            tell(
+                {
+                    "phase": "base models", "epoch": count, "max_epochs": total, "metrics": {},
+                    "seconds": gone, "seconds_left": gone / count * (total - count),
+                }
+            )  # fmt: skip
+        yield fit
 
 
 def settle(name: str, reader: Reader, said: list[np.ndarray]) -> Reader:

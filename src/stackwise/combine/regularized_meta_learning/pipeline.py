@@ -21,8 +21,14 @@ from stackwise.combine.regularized_meta_learning.blending import (
     near_the_best,
 )
 from stackwise.combine.regularized_meta_learning.folds import Folds, held_out
+from stackwise.combine.regularized_meta_learning.matrix_checks import (
+    check_matrix,
+    check_meta,
+    refuse_leaks,
+    usable,
+)
 from stackwise.combine.regularized_meta_learning.meta_features import feature_names
-from stackwise.combine.regularized_meta_learning.meta_models import KINDS, standardise
+from stackwise.combine.regularized_meta_learning.meta_models import standardise
 from stackwise.combine.regularized_meta_learning.own_members import (
     ColumnMember,
     EstimatorMember,
@@ -33,11 +39,9 @@ from stackwise.combine.regularized_meta_learning.projection import (
     condition_number,
     project,
 )
-from stackwise.errors import DataError, KnobError, ModelError, RunError, nearest
+from stackwise.errors import DataError, ModelError, RunError
 
 FORMAT = 1
-LEAKED = 1e-3
-"""A model whose error is below this part of the next best has seen its own rows."""
 ERROR_FLOOR = 1e-6
 
 Inner = Callable[[np.ndarray], Folds]
@@ -92,22 +96,21 @@ class Pipeline:
         Raises:
             DataError: a column cannot be used; the sentence names it.
         """
-        self.notes_: list[str] = []
         predictions = np.asarray(predictions, dtype=np.float64)
         self._check(predictions, target)
         risks = self.risks(predictions, target, weight)
         if not out_of_fold:
-            self._refuse_leaks(risks)
+            refuse_leaks(self.names, risks)
         everything = np.arange(len(target))
         self._settle(predictions, target)
-        self.projection_ = self._project(predictions, risks, target, weight)
-        self._judge_projection(risks, few_is_fine)
+        found = self._project(predictions, risks, target, weight)
+        self.projection_, self.notes_ = usable(self.names, found, risks, few_is_fine=few_is_fine)
         kept = self.projection_.kept
         alike = self._comparable(predictions)
         self.condition_ = (condition_number(alike), condition_number(alike[:, kept]))
         judged = held_out(outer, len(target))
         answers: dict[str, np.ndarray] = {}
-        for train, held in outer:
+        for train, held in outer if self.knobs["meta"] else ():
             own = kept
             if self.knobs["honest"] and self.knobs["projection"]:
                 part = None if weight is None else weight[train]
@@ -115,14 +118,17 @@ class Pipeline:
                 found = self._project(predictions[train], here, target[train], part)
                 own = found.kept or [int(np.argmin(here))]
             features = self._features(predictions[:, own], extra)
-            members = self._members(features, target, train, inner, weight, own)
+            members = self._members(features, target, train, inner, weight)
             for name, member in members.items():
                 if name not in answers:
                     answers[name] = np.full(self._answer_shape(predictions), np.nan)
-                seen = predictions if isinstance(member, ColumnMember) else features
-                answers[name][held] = member.predict(seen[held])
-        features = self._features(predictions[:, kept], extra)
-        self.members_ = self._members(features, target, everything, inner, weight, kept)
+                answers[name][held] = member.predict(features[held])
+        if self.knobs["meta"]:
+            features = self._features(predictions[:, kept], extra)
+            self.members_ = self._members(features, target, everything, inner, weight)
+        else:  # the base models' own predictions are out of fold already
+            self.members_ = {self.names[place]: ColumnMember(place) for place in kept}
+            answers = {self.names[place]: predictions[:, place] for place in kept}
         self._blend(answers, target, judged, weight)
         return self
 
@@ -134,11 +140,7 @@ class Pipeline:
         weight: np.ndarray | None,
     ) -> None:
         part = None if weight is None else weight[judged]
-        # blending the models as they are, a model that an outer fold dropped has no full column
-        names = [name for name in self.members_ if np.isfinite(answers[name][judged]).all()]
-        if not names:
-            names = [name for name in self.members_ if name in answers][:1]
-        self.members_ = {name: self.members_[name] for name in names}
+        names = list(self.members_)
         errors = np.array([self._error(answers[name][judged], target[judged], part)
                            for name in names])  # fmt: skip
         self.errors_ = dict(zip(names, errors.tolist(), strict=True))
@@ -284,41 +286,6 @@ class Pipeline:
     def _augmenting(self) -> dict[str, bool]:
         return {name: self.knobs[name] for name in ("statistics", "interactions")}
 
-    def _check(self, predictions: np.ndarray, target: np.ndarray) -> None:
-        rows, models = predictions.shape[:2]
-        if models != len(self.names):
-            raise DataError(
-                f"there are {models} columns of predictions and {len(self.names)} names"
-            )
-        if rows != len(target):
-            raise DataError(
-                f"the out-of-fold predictions have {rows} rows and y has {len(target)}; they must "
-                "be of the same rows"
-            )
-        finite = np.isfinite(predictions.reshape(rows, models, -1)).all((0, 2))
-        if not finite.all():
-            raise DataError(
-                f"the predictions of {self.names[int((~finite).argmax())]!r} hold NaN or infinity; "
-                "every row needs a prediction of every model"
-            )
-        known = (*KINDS,)
-        for item in self.knobs["meta"]:
-            if isinstance(item, str) and item not in known:
-                raise KnobError(f"there is no meta-model {item!r}.{nearest(item, known)}")
-            if not isinstance(item, str) and not hasattr(item, "fit"):
-                raise KnobError(f"a meta-model is a name or an estimator, not {item!r}")
-
-    def _refuse_leaks(self, risks: np.ndarray) -> None:
-        if len(risks) < 2:
-            return
-        first, second = np.argsort(risks, kind="stable")[:2]
-        if risks[first] < LEAKED * risks[second]:
-            raise DataError(
-                f"column {self.names[first]!r} predicts its own training rows: not out-of-fold? "
-                f"(its error {risks[first]:.3g} is less than a thousandth of the next best, "
-                f"{risks[second]:.3g}); if it is that good, use it alone"
-            )
-
     def _project(
         self,
         predictions: np.ndarray,
@@ -337,34 +304,6 @@ class Pipeline:
             least_variance=self.knobs["tau_var"] * least, weight=rows,
         )  # fmt: skip
 
-    def _judge_projection(self, risks: np.ndarray, few_is_fine: bool) -> None:
-        found = self.projection_
-        self.notes_ += [
-            f"{self.names[place]} was dropped: its predictions hardly vary" for place in found.flat
-        ]
-        best = int(np.argmin(risks))
-        if len(found.kept) >= 2 or len(risks) == 1:
-            if not found.kept:
-                self.projection_ = Projection([0], {}, [])
-            return
-        if found.kept:
-            left = self.names[found.kept[0]]
-            what = (
-                f"all {len(risks)} base models are near-copies of {left!r}"
-                if not found.flat
-                else f"only {left!r} of {len(risks)} base models is no near-copy and not constant"
-            )
-        else:
-            left, what = self.names[best], f"none of the {len(risks)} base models varies"
-            self.projection_ = Projection([best], {}, [j for j in found.flat if j != best])
-        if not few_is_fine:
-            raise DataError(
-                f"{what}; raise tau_corr, lower tau_mse, or use that model alone"
-                if found.kept
-                else f"{what}; lower tau_var, or use other models"
-            )
-        self.notes_.append(f"{what}: the stack is of {left!r} alone")
-
     def _members(
         self,
         features: np.ndarray,
@@ -372,7 +311,6 @@ class Pipeline:
         rows: np.ndarray,
         inner: Inner,
         weight: np.ndarray | None,
-        kept: list[int],
     ) -> dict[str, Any]:
         """The meta-models, fitted on these rows."""
         part = None if weight is None else weight[rows]
@@ -390,11 +328,14 @@ class Pipeline:
                 while name in members:
                     name, count = f"{type(item).__name__.lower()}-{count}", count + 1
                 members[name] = EstimatorMember(fitted, mean, scale, self.by_class)
-        if not self.knobs["meta"]:
-            return {self.names[place]: ColumnMember(place) for place in kept}
         return members
 
     # what numbers and classes do differently
+
+    def _check(self, predictions: np.ndarray, target: np.ndarray) -> None:
+        """Refuse what cannot be joined."""
+        check_matrix(self.names, predictions, target)
+        check_meta(self.knobs["meta"])
 
     def _settle(self, predictions: np.ndarray, target: np.ndarray) -> None:
         """Decide what depends on the size of the data."""

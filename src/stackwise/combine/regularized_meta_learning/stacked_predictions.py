@@ -68,6 +68,7 @@ class StackedPredictions:
         sample_weight: Any = None,
         groups: Any = None,
         ordered: bool = False,
+        few_is_fine: bool = False,
     ) -> Self:
         """Fit the stages on predictions of rows that the models did not learn from.
 
@@ -76,6 +77,7 @@ class StackedPredictions:
             y: (n,) the rows' targets.
             groups: (n,) rows of one group are never parted.
             ordered: rows are in the order of time, and are predicted from earlier ones alone.
+            few_is_fine: go on, with a note, where all models are copies of one.
 
         Raises:
             DataError: a model's predictions cannot be used; it is named.
@@ -123,7 +125,7 @@ class StackedPredictions:
         weight = None if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
         self.pipeline_ = pipeline.fit(
             found, target, outer=folds(self.knobs["meta_cv"], target, groups), inner=inner,
-            weight=None if weight is None else weight / weight.mean(),
+            weight=None if weight is None else weight / weight.mean(), few_is_fine=few_is_fine,
         )  # fmt: skip
         return self
 

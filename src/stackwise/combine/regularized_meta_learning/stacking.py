@@ -9,12 +9,12 @@ said of rows that they had not seen. Only the kept base models are then fitted o
 import contextlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
-from sklearn.base import MetaEstimatorMixin, clone
+from sklearn.base import MetaEstimatorMixin, TransformerMixin, clone
 from sklearn.model_selection import TimeSeriesSplit
-from sklearn.utils import Bunch, get_tags
+from sklearn.utils import Bunch, get_tags, indexable
 from sklearn.utils.metaestimators import _BaseComposition
 from sklearn.utils.validation import (
     _num_samples,
@@ -23,7 +23,7 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
-from stackwise.catalog import Knob, check_knobs, learner
+from stackwise.catalog import check_knobs
 from stackwise.combine.regularized_meta_learning.class_pipeline import ClassPipeline
 from stackwise.combine.regularized_meta_learning.folds import Folds, make_folds
 from stackwise.combine.regularized_meta_learning.kept import read_stack, refuse_unkept, write_stack
@@ -40,39 +40,10 @@ from stackwise.combine.regularized_meta_learning.stage_knobs import class_stage_
 from stackwise.errors import DataError, KnobError
 from stackwise.knobs import knobs_of
 from stackwise.tasks.table.kept import computing_with
-from stackwise.tasks.table.targets import ClassTarget, NumberTarget
 from stackwise.training.session import current_session
 
 
-def base_knobs(
-    estimators: Annotated[
-        Sequence[Any] | None,
-        Knob("base models: (name, estimator) pairs or names; none is a small list of our own"),
-    ] = None,
-    final_estimator: Annotated[
-        Any, Knob("a meta-model of your own in place of `meta`, as scikit-learn calls it")
-    ] = None,
-    *,
-    cv: Annotated[Any, Knob("folds of the base models: a number, a splitter, or prefit")] = 5,
-    stack_method: Annotated[
-        Literal["auto", "predict_proba", "decision_function", "predict"],
-        Knob("what a classifier is asked; auto is the first that it has"),
-    ] = "auto",
-    passthrough: Annotated[
-        bool, Knob("give the meta-models the columns of X too, which must be numbers")
-    ] = False,
-    refit: Annotated[
-        bool, Knob("fit kept models on all rows; false averages the models of the folds")
-    ] = True,
-    n_jobs: Annotated[int | None, Knob("base models that are fitted side by side")] = None,
-    threads: Annotated[int | None, Knob("threads of the CPU", ge=1)] = None,
-    random_state: Annotated[int | None, Knob("the seed", ge=0)] = 0,
-    verbose: Annotated[int, Knob("accepted as scikit-learn's; nothing is printed")] = 0,
-) -> None:
-    """Which base models there are, and how they are fitted."""
-
-
-class RegularizedStacking(MetaEstimatorMixin, _BaseComposition):
+class RegularizedStacking(TransformerMixin, MetaEstimatorMixin, _BaseComposition):
     """Base models joined by regularised meta-learning.
 
     Attributes (fitted):
@@ -119,7 +90,7 @@ class RegularizedStacking(MetaEstimatorMixin, _BaseComposition):
         check_knobs(self, self.get_params(deep=False))
         self.seed_ = _seed(self.random_state)
         self.notes_: list[str] = []
-        rows = self._read_rows(X, fit=True)
+        X, rows = self._read_rows(X, fit=True)
         if y is None:
             raise DataError(
                 f"This {type(self).__name__} estimator requires y to be passed, but the target y "
@@ -177,6 +148,7 @@ class RegularizedStacking(MetaEstimatorMixin, _BaseComposition):
         predictions, self.readers_, kept = out_of_fold(
             models, self.readers_, X, target, folds, classes=classes, weight=weight,
             n_jobs=self.n_jobs, keep_models=not self.refit,
+            labels=self.classes_ if by_class else None,
         )  # fmt: skip
         return predictions, kept
 
@@ -261,7 +233,7 @@ class RegularizedStacking(MetaEstimatorMixin, _BaseComposition):
         Returns:
             (n, M) numbers or (n, M, C) probabilities; zeros in the columns of dropped models.
         """
-        rows = self._read_rows(X, fit=False)
+        X, rows = self._read_rows(X, fit=False)
         names = self.pipeline_.names
         shape = (rows, len(names), *((len(self.classes_),) if self._by_class else ()))
         found = np.zeros(shape)
@@ -279,6 +251,17 @@ class RegularizedStacking(MetaEstimatorMixin, _BaseComposition):
         check_is_fitted(self, "pipeline_")
         found = self.pipeline_.transform(self.base_predictions(X), self._passed(X))
         return np.asarray(found.reshape(len(found), -1))
+
+    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
+        """The names of what `transform` returns."""
+        check_is_fitted(self, "pipeline_")
+        names = self.pipeline_.feature_names()
+        if self._by_class and len(self.classes_) > 2:
+            names = [f"{name} of {label}" for label in self.classes_ for name in names]
+        if self.passthrough:
+            count = self.n_features_in_
+            names += list(getattr(self, "feature_names_in_", [f"x{i}" for i in range(count)]))
+        return np.array(names, dtype=object)
 
     def _joined(self, X: Any) -> np.ndarray:
         check_is_fitted(self, "pipeline_")
@@ -325,7 +308,12 @@ class RegularizedStacking(MetaEstimatorMixin, _BaseComposition):
 
     def set_params(self, **params: Any) -> Self:
         """Set knobs, base models by their names (or "drop"), and their knobs as `name__knob`."""
-        self._set_params("estimators", **params)
+        if "estimators" in params:
+            self.estimators = params.pop("estimators")
+        if _pairs(self.estimators):
+            self._set_params("estimators", **params)
+        else:  # names alone have no knobs
+            super().set_params(**params)
         return self
 
     def save(self, folder: Path | str) -> None:
@@ -357,14 +345,26 @@ class RegularizedStacking(MetaEstimatorMixin, _BaseComposition):
             ordered=isinstance(self.cv, TimeSeriesSplit),
         )  # fmt: skip
 
-    def _read_rows(self, X: Any, *, fit: bool) -> int:
-        """The rows of X. It is the base models that read it; only its columns are remembered."""
+    def _read_rows(self, X: Any, *, fit: bool) -> tuple[Any, int]:
+        """X as rows that can be picked, and how many. It is the base models that read them."""
+        if isinstance(X, np.ndarray) and X.ndim == 1 and X.dtype.kind in "fiub":
+            raise DataError(
+                f"Expected 2D array, got 1D array instead: X has shape {X.shape}. Reshape your "
+                "data to (n, d), with a row a sample"
+            )
+        names = list(getattr(self, "feature_names_in_", []))
+        if not fit and names and set(names) < set(getattr(X, "columns", [])):
+            X = X[names]  # a file often has more columns, such as the target
         if hasattr(X, "shape") or hasattr(X, "columns"):
-            validate_data(self, X, skip_check_array=True, reset=fit)
+            try:
+                validate_data(self, X, skip_check_array=True, reset=fit)
+            except ValueError as error:
+                raise DataError(str(error)) from error
+        (X,) = indexable(X)
         rows = int(_num_samples(X))
         if not rows:
             raise DataError("X has no rows (0 sample(s)); at least 1 is needed")
-        return rows
+        return X, rows
 
     def _passed(self, X: Any) -> np.ndarray | None:
         if not self.passthrough:
@@ -377,11 +377,6 @@ class RegularizedStacking(MetaEstimatorMixin, _BaseComposition):
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.target_tags.required = True
-        if self.estimators is None:
-            tags.input_tags.allow_nan = True
-            tags.input_tags.string = True
-            tags.input_tags.categorical = True
-            return tags
         with contextlib.suppress(Exception):  # a list that is no list is refused by fit
             each = [
                 get_tags(model)
@@ -389,14 +384,14 @@ class RegularizedStacking(MetaEstimatorMixin, _BaseComposition):
                     self.estimators, by_class=self._by_class, seed=0, threads=None
                 ).values()
             ]
-            tags.input_tags.allow_nan = all(tag.input_tags.allow_nan for tag in each)
-            tags.input_tags.sparse = all(tag.input_tags.sparse for tag in each)
+            for what in ("allow_nan", "sparse", "string", "categorical"):
+                setattr(tags.input_tags, what, all(getattr(t.input_tags, what) for t in each))
         return tags
 
 
 def _pairs(estimators: Any) -> bool:
     """Whether all base models are (name, estimator) pairs, which have knobs of their own."""
-    return bool(estimators) and all(
+    return isinstance(estimators, (list, tuple)) and all(
         isinstance(item, (tuple, list)) and len(item) == 2 for item in estimators
     )
 
@@ -418,51 +413,3 @@ def _weights(given: Any, rows: int) -> np.ndarray | None:
     if not weight.any():
         raise DataError("every sample weight is zero; at least one row must count")
     return weight / weight.mean()
-
-
-_CARD: dict[str, Any] = {
-    "title": "Stacking with regularised meta-models",
-    "paper": "2602.12469",
-    "presets": {
-        "quick": {
-            "estimators": ["gradient-boosting", "linear", "neighbors", "extra-trees"],
-            "cv": 3,
-            "meta_cv": 3,
-        },
-        "standard": {},
-        "best": {
-            "estimators": ["gradient-boosting", "linear", "neighbors", "forest", "extra-trees",
-                           "mlp", "tabm"],
-            "cv": 10,
-            "meta_cv": 10,
-        },
-    },
-}  # fmt: skip
-
-
-@learner("regularized-meta-learning", problem="classification", **_CARD)
-class RegularizedStackingClassifier(ClassTarget, RegularizedStacking):
-    """Join models by penalised logistic regression on their log-odds, out of fold."""
-
-    shared_knobs: ClassVar[tuple[Any, ...]] = (base_knobs, stage_knobs, class_stage_knobs)
-
-    def __init__(self) -> None:
-        """A stack for a class."""
-
-    def predict_proba(self, X: Any) -> np.ndarray:
-        """(n, C) probabilities, in the order of `classes_`."""
-        return self._joined(X)
-
-
-@learner("regularized-meta-learning", problem="regression", **_CARD)
-class RegularizedStackingRegressor(NumberTarget, RegularizedStacking):
-    """Join models by Ridge, Lasso and ElasticNet on their out-of-fold predictions."""
-
-    shared_knobs: ClassVar[tuple[Any, ...]] = (base_knobs, stage_knobs)
-
-    def __init__(self) -> None:
-        """A stack for a number."""
-
-    def predict(self, X: Any) -> np.ndarray:
-        """(n,) float64 predictions, in the target's own unit."""
-        return self._joined(X)

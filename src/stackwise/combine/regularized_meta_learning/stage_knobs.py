@@ -1,9 +1,37 @@
-"""The knobs of the four stages: the same for estimators and for plain matrices of predictions."""
+"""The knobs of the base models and of the four stages, which plain matrices have too."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from stackwise.knobs import Knob
+
+
+def base_knobs(
+    estimators: Annotated[
+        Sequence[Any] | None,
+        Knob("base models: (name, estimator) pairs or names; none is a small list of our own"),
+    ] = None,
+    final_estimator: Annotated[
+        Any, Knob("a meta-model of your own in place of `meta`, as scikit-learn calls it")
+    ] = None,
+    *,
+    cv: Annotated[Any, Knob("folds of the base models: a number, a splitter, or prefit")] = 5,
+    stack_method: Annotated[
+        Literal["auto", "predict_proba", "decision_function", "predict"],
+        Knob("what a classifier is asked; auto is the first that it has"),
+    ] = "auto",
+    passthrough: Annotated[
+        bool, Knob("give the meta-models the columns of X too, which must be numbers")
+    ] = False,
+    refit: Annotated[
+        bool, Knob("fit kept models on all rows; false averages the models of the folds")
+    ] = True,
+    n_jobs: Annotated[int | None, Knob("base models that are fitted side by side")] = None,
+    threads: Annotated[int | None, Knob("threads of the CPU", ge=1)] = None,
+    random_state: Annotated[int | None, Knob("the seed", ge=0)] = 0,
+    verbose: Annotated[int, Knob("accepted as scikit-learn's; nothing is printed")] = 0,
+) -> None:
+    """Which base models there are, and how they are fitted."""
 
 
 def stage_knobs(
