@@ -121,6 +121,30 @@ def test_compare_ends_with_a_page_and_a_winner_that_loads(run, table):
     assert "http://" not in page.split("<script>")[0]
 
 
+def test_several_tables_end_with_ranks_and_a_winner_for_each(run, table):
+    code, out, err = run(
+        "compare", f"{table}:price", "wine", "--method", "linear", "--method", "lightgbm",
+        "--seeds", "1", "--preset", "quick", "--out", "bench",
+    )  # fmt: skip
+    assert code == 0, err
+    assert "mean rank" in out and "bench/report.html" in out
+    code, out, err = run("predict", "bench/wine", "wine", "-o", "p.csv")
+    assert code == 0, err
+    assert len(pd.read_csv("p.csv")) == 178
+
+
+def test_a_bagged_fit_predicts_like_any_run(run, table):
+    words = ("fit", "mlp", str(table), "--target", "price", "--preset", "quick", "--bag", "2")
+    code, _, err = run(*words, "--out", "r")
+    assert code == 0, err
+    assert run("predict", "r", str(table), "-o", "p.csv")[0] == 0
+    assert len(pd.read_csv("p.csv")) == 300
+    assert run(*words, "--out", "r", "--resume")[0] == 0
+    assert run("report", "r", "--out", "r.html")[0] == 0
+    code, _, err = run("apply", "gradual-pruning", "r", "--data", str(table), "--out", "q")
+    assert code == 2 and err.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
@@ -135,6 +159,13 @@ def test_compare_ends_with_a_page_and_a_winner_that_loads(run, table):
         (["compare", "sales.csv", "--target", "price", "--set", "k=8"], "tabm.k=8"),
         (["compare", "sales.csv", "--target", "price", "--method", "tabn"], "tabm"),
         (["compare", "sales.csv", "--target", "price", "--seeds", "0"], "at least one seed"),
+        (["compare", "sales.csv:prize", "wine"], "Did you mean 'price'"),
+        (["compare", "absent.toml"], "no list of tables"),
+        (["compare", "wine", "wine"], "two tables are called 'wine'"),
+        (["compare", "sales.csv:price", "--tune", "0"], "--tune"),
+        (["compare", "sales.csv:price", "--bag", "9999"], "cannot be parted into 9999 folds"),
+        (["compare", "sales.csv:price", "--on", "dask"], "not on 'dask'"),
+        (["fit", "mlp", "sales.csv", "--target", "price", "--bag", "1"], "--bag"),
         (["predict", "nowhere", "sales.csv"], "nowhere is not a stackwise run"),
         (["apply", "gradual-pruning", "nowhere"], "no model 'nowhere'"),
         (["probe", "depth-efficiency", "nowhere"], "no model 'nowhere'"),
@@ -272,3 +303,21 @@ def test_an_interrupted_comparison_stops_and_goes_on(run, table, monkeypatch):
     monkeypatch.setattr(progress, "_plain_line", lambda event: None)
     assert run(*words, "--resume")[0] == 0
     assert len(Study(Path("cmp")).runs) == 2
+
+
+def test_a_kept_column_stays_kept_when_a_run_is_transformed(run, tmp_path):
+    step = np.arange(200)
+    noise = np.random.default_rng(0).normal(size=200)
+    frame = pd.DataFrame({"step": step, "x": noise, "price": 0.1 * step + noise})
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    fit = ("fit", "tabm", "t.csv", "--target", "price", "--out", "a", *QUICK)
+    assert run(*fit, "--keep", "step")[0] == 0
+    assert load(tmp_path / "a").contract_.input_names == ["step", "x"]
+    code, _, error = run(
+        "apply", "gradual-pruning", "a", "--data", "t.csv", "--out", "b",
+        "--set", "sparsity=0.5", "--set", "epochs=4", "--set", "every=1",
+    )  # fmt: skip
+    assert code == 0, error
+    record = json.loads((tmp_path / "b" / "run.json").read_text())
+    assert record["data"]["options"] == {"keep": ["step"]}
+    assert load(tmp_path / "b").contract_.input_names == ["step", "x"]

@@ -16,6 +16,7 @@ _NAMES = {
     "load": "stackwise.runs:load",
     "compare": "stackwise.studies:compare",
     "data": "stackwise.data:",
+    "stack_predictions": "stackwise.combine.regularized_meta_learning:stack_predictions",
 }
 
 

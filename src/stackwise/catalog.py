@@ -13,6 +13,7 @@ import functools
 import hashlib
 import importlib
 import importlib.metadata
+import importlib.util
 import inspect
 import json
 import os
@@ -46,6 +47,7 @@ VERBS = {
 INDEX = Path(__file__).with_name("index.json")
 GROUP = "stackwise.methods"
 T = TypeVar("T", bound=Callable[..., Any])
+_NAMED = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
 @dataclass
@@ -81,7 +83,12 @@ class Entry:
 
 @dataclass
 class Card:
-    """What the catalog knows of a method."""
+    """What the catalog knows of a method.
+
+    Attributes:
+        verified: the test that holds it against the authors' own code.
+        requires: optional packages that it needs, each with the extra that installs it.
+    """
 
     slug: str
     title: str
@@ -93,6 +100,15 @@ class Card:
     verified: str | None = None
     package: str = "stackwise"
     entries: list[Entry] = field(default_factory=list)
+    requires: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def lacking(self) -> str | None:
+        """What this method needs and is not installed, as a sentence; None where all is here."""
+        for module, extra in self.requires.items():
+            if importlib.util.find_spec(module) is None:
+                return f"{self.slug} needs {module}: pip install 'stackwise[{extra}]'"
+        return None
 
     @property
     def kinds(self) -> list[str]:
@@ -159,10 +175,12 @@ def learner(
     presets: Mapping[str, Mapping[str, Any]] | None = None,
     verified: str | None = None,
     verb: str | None = None,
+    requires: Mapping[str, str] | None = None,
 ) -> Callable[[T], T]:
     """Register an estimator class.
 
-    Its `__init__` takes keyword arguments only and has an empty body. The decorator joins them
+    Its `__init__` takes keyword arguments (and before them positional ones, where scikit-learn's
+    counterpart has them) and has an empty body. The decorator joins them
     with the shared ones (`cls.shared_knobs`, then `training_knobs` unless the class sets
     `uses_training_loop = False`), lets `training` override their defaults, and writes an
     `__init__` that stores them all, as scikit-learn asks.
@@ -170,7 +188,8 @@ def learner(
 
     def register(cls: T) -> T:
         _write_init(typing.cast(type, cls), training or {})
-        _add(slug, title, "learner", cls, paper, tasks, presets, verified, verb, problem)
+        of = _add(slug, title, "learner", cls, paper, tasks, presets, verified, verb, problem)
+        of.requires |= dict(requires or {})
         return cls
 
     return register
@@ -184,11 +203,12 @@ def baseline(
     problem: Literal["classification", "regression"] | None = None,
     training: Mapping[str, Any] | None = None,
     presets: Mapping[str, Mapping[str, Any]] | None = None,
+    requires: Mapping[str, str] | None = None,
 ) -> Callable[[T], T]:
     """Register a learner that is not a method of ours: every comparison includes it."""
     return learner(
         slug, title=title, tasks=tasks, problem=problem, training=training, presets=presets,
-        verb="baseline",
+        verb="baseline", requires=requires,
     )  # fmt: skip
 
 
@@ -256,7 +276,7 @@ def _add(
     verified: str | None,
     verb: str | None,
     problem: str | None,
-) -> None:
+) -> Card:
     module = target.__module__
     parts = module.split(".")
     if verb is None:
@@ -282,6 +302,7 @@ def _add(
     known.verified = known.verified or verified
     known.entries.append(entry)
     target.__stackwise_slug__ = slug
+    return known
 
 
 def _callable(target: Any) -> Callable[..., Any]:
@@ -303,7 +324,7 @@ def _write_init(cls: type, overrides: Mapping[str, Any]) -> None:
         if source_hints is None:
             source_hints = typing.get_type_hints(source, include_extras=True)
         for name, parameter in inspect.signature(source).parameters.items():
-            if name == "self" or name in parameters or parameter.kind is not parameter.KEYWORD_ONLY:
+            if name == "self" or name in parameters or parameter.kind not in _NAMED:
                 continue
             default = overrides.get(name, parameter.default)
             parameters[name] = parameter.replace(default=default)
@@ -312,10 +333,17 @@ def _write_init(cls: type, overrides: Mapping[str, Any]) -> None:
     if unknown:
         raise KnobError(f"{cls.__name__} overrides {sorted(unknown)}, which it does not have")
 
-    def __init__(self: Any, **given: Any) -> None:
+    positional = [name for name, one in parameters.items() if one.kind is not one.KEYWORD_ONLY]
+
+    def __init__(self: Any, *placed: Any, **given: Any) -> None:
+        if len(placed) > len(positional):
+            raise TypeError(f"{cls.__name__} takes its knobs by name, such as random_state=0")
         for name in given:
             if name not in parameters:
                 raise TypeError(f"{cls.__name__} has no knob {name!r}.{nearest(name, parameters)}")
+            if name in positional[: len(placed)]:
+                raise TypeError(f"{cls.__name__} got the knob {name!r} twice")
+        given |= zip(positional, placed, strict=False)
         for name, parameter in parameters.items():
             setattr(self, name, given.get(name, parameter.default))
 

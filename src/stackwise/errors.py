@@ -28,6 +28,10 @@ class RunError(StackwiseError):
     """A run folder is missing, taken, unfinished or damaged."""
 
 
+class StudyError(StackwiseError):
+    """A study cannot be done as it was asked for."""
+
+
 class TrainingError(StackwiseError):
     """Training cannot go on, for example because the loss is not a number."""
 

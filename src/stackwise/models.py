@@ -1,11 +1,18 @@
 """Open a model from whatever the user names: an object, a run, a model folder, a name, a hub id."""
 
+import importlib
 import json
 import logging
 from pathlib import Path
 from typing import Any
 
 from stackwise.errors import ModelError, RunError
+
+JOINED = {
+    "Bagged": "stackwise.tasks.table.bagged:Bagged",
+    "Stacked": "stackwise.tasks.table.stacked:Stacked",
+}
+"""Learners that are made of other learners; they are no methods of the catalog."""
 
 
 def open_model(reference: Any, *, trust_remote_code: bool = False) -> Any:
@@ -96,6 +103,9 @@ def load_learner(folder: Path) -> Any:
 
     record = read_json(folder / "model.json")
     name = record.get("class") if isinstance(record, dict) else None
+    if name in JOINED:
+        module, _, found = JOINED[name].partition(":")
+        return getattr(importlib.import_module(module), found).load(folder)
     for of in cards().values():
         for entry in of.entries:
             if entry.kind == "learner" and entry.name == name:

@@ -85,6 +85,9 @@ def live_study(*, quiet: bool) -> Iterator[OnEvent | None]:
     with Live(console=Console(stderr=True), get_renderable=table, refresh_per_second=4) as screen:
 
         def show(event: dict[str, Any]) -> None:
+            if event["state"] == "note":
+                screen.console.print(event["note"])
+                return
             rows[event["run"]] = rows.get(event["run"], {}) | event
             screen.refresh()
 
@@ -92,6 +95,9 @@ def live_study(*, quiet: bool) -> Iterator[OnEvent | None]:
 
 
 def _plain_line(event: dict[str, Any]) -> None:
+    if event["state"] == "note":
+        sys.stderr.write(event["note"] + "\n")
+        return
     if event["state"] != "training":
         problem = f": {event['problem']}" if event.get("problem") else ""
         place = f"{event['index'] + 1}/{event['total']}"

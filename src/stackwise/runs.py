@@ -16,17 +16,27 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from stackwise.catalog import Card, Entry, card, preset_values
-from stackwise.errors import Interrupted, ModelError, RunError, StackwiseError, TrainingError
+from stackwise.errors import (
+    Interrupted,
+    ModelError,
+    NotInstalled,
+    RunError,
+    StackwiseError,
+    TrainingError,
+)
 from stackwise.files import plain, read_json, replacing, write_json
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from stackwise.training.trackers import Tracker
 
 
 FORMAT = 1
@@ -69,9 +79,13 @@ class Run:
     @property
     def predictions(self) -> "pd.DataFrame":
         """The predictions on the test part: row, target, prediction, probability_<class>."""
+        return self.predictions_on("test")
+
+    def predictions_on(self, part: Literal["validation", "test"]) -> "pd.DataFrame":
+        """The predictions on a part; on validation rows a bagged run's are out of fold."""
         import pandas as pd
 
-        return pd.read_parquet(self.folder / "test_predictions.parquet")
+        return pd.read_parquet(self.folder / f"{part}_predictions.parquet")
 
 
 def load(run: Path | str) -> Any:
@@ -194,25 +208,32 @@ def fit_run(
     device: str | None = None,
     threads: int | None = None,
     time_limit: float | None = None,
+    bag: int | None = None,
+    variant: str | None = None,
     on_event: OnEvent | None = None,
     command: str | None = None,
+    track: str | None = None,
 ) -> Run:
     """Fit the method `slug` on `task`, judge it once on the test part, and keep the run in `out`.
 
     Args:
         task: a loaded task (`TableTask.load(...)`).
         knobs: values, or words from a command line, that override the preset's.
+        bag: fit that many times, each with one fold of the training and validation rows held out,
+            and average; see `stackwise.tasks.table.bagged`.
+        variant: what sets this run apart from others of its method, such as `tuned`.
         time_limit: seconds of training; the best state so far is kept.
+        track: tensorboard, mlflow or none; None asks the environment's STACKWISE_TRACK.
 
     Raises:
         RunError: `out` cannot be used. KnobError: a knob is unknown or out of range.
     """
     of = card(slug)
     entry = of.entry("learner", task.problem)
+    if of.lacking:
+        raise NotInstalled(of.lacking)
     values = chosen_knobs(of, entry, preset, knobs or {})
-    values |= _shared_knobs(
-        entry, knobs, random_state=seed, device=device, threads=threads, time_limit=time_limit
-    )
+    values |= _shared_knobs(entry, knobs, random_state=seed, device=device, threads=threads)
     request = {
         "kind": "fit",
         "slug": slug,
@@ -220,22 +241,90 @@ def fit_run(
         "preset": preset,
         "seed": seed,
         "data": task.data_hash,
+        "bag": bag,
     }
+    folds = None if bag is None else task.folds(bag)
     out = Path(out)
+    from stackwise.training.trackers import chosen, tracked
+
+    trackers = chosen(track)
     with opened(out, request, resume=resume) as finished, _threads(threads) as used:
         if finished:
             return Run(out)
         record = _new_record("fit", of, entry, values, preset, seed, used, command)
-        record["data"] = task.describe()
+        record |= {"data": task.describe(), "variant": variant, "bag": bag}
         write_json(out / "run.json", record)
         write_json(out / "columns.json", task.columns)
         learner = entry.load()(**values)
-        with _session(out, resume, on_event, time_limit):
-            started = time.perf_counter()
-            learner.fit(*task.part("train"), validation=task.part("validation"))
-            seconds = time.perf_counter() - started
-        _finish_learner(out, record, learner, task, _trained_seconds(Run(out), seconds))
+        with tracked(trackers, out, record) as told:
+            with _session(out, resume, on_event, time_limit, told):
+                started = time.perf_counter()
+                if folds is None:
+                    fit_on(learner, task)
+                else:
+                    from stackwise.tasks.table.bagged import Bagged
+
+                    learner = Bagged(learner).fit(task, folds)
+                seconds = time.perf_counter() - started
+            seconds = getattr(learner, "seconds_", seconds)
+            _finish_learner(out, record, learner, task, _trained_seconds(Run(out), seconds))
     return Run(out)
+
+
+def keep_learner(
+    out: Path | str,
+    slug: str,
+    learner: Any,
+    task: Any,
+    *,
+    seed: int,
+    variant: str,
+    fit_seconds: float,
+    command: str | None = None,
+) -> Run:
+    """Keep a learner that was fitted elsewhere as a finished run, judged like any other."""
+    of = card(slug)
+    out = Path(out)
+    with _threads(None) as used:
+        record = _new_record("fit", of, of.entry("learner", task.problem), {}, None, seed, used,
+                             command)  # fmt: skip
+        record |= {"data": task.describe(), "variant": variant, "bag": None}
+        write_json(out / "run.json", record)
+        write_json(out / "columns.json", task.columns)
+        _finish_learner(out, record, learner, task, fit_seconds)
+    return Run(out)
+
+
+def fit_on(learner: Any, task: Any) -> Any:
+    """Fit a learner on a task's training part; its validation part decides when to stop."""
+    watched = getattr(task, "watched", None)
+    more = {} if watched is None else {"metric": watched}
+    return learner.fit(*task.part("train"), validation=task.part("validation"), **more)
+
+
+@contextlib.contextmanager
+def fitting(
+    slug: str,
+    task: Any,
+    knobs: Mapping[str, Any],
+    *,
+    seed: int = 0,
+    device: str | None = None,
+    threads: int | None = None,
+    time_limit: float | None = None,
+    on_event: OnEvent | None = None,
+) -> Iterator[Any]:
+    """Fit a learner that nobody keeps, such as a trial of a search. Yields it, fitted."""
+    from stackwise.training.session import session
+
+    entry = card(slug).entry("learner", task.problem)
+    values = entry.check(knobs)
+    values |= _shared_knobs(entry, knobs, random_state=seed, device=device, threads=threads)
+    with _threads(threads):
+        learner = entry.load()(**values)
+        with session(on_event=on_event, time_limit=time_limit):
+            fit_on(learner, task)
+        yield learner
 
 
 def derive_run(
@@ -254,12 +343,16 @@ def derive_run(
     time_limit: float | None = None,
     on_event: OnEvent | None = None,
     command: str | None = None,
+    track: str | None = None,
 ) -> Run:
     """Apply a transform, or a probe, to a run or a model, and keep what comes out as a run.
 
     Args:
         reference: a run folder, a model folder, a packaged model's name, a hub id or an object.
-        data: a loaded task, or what the method takes as its data.
+        data: a loaded task, what the method takes as its data, or for a transform of a language
+            model a text file; `batch_size` among the knobs is then the rows of 128 tokens a step.
+        track: tensorboard, mlflow or none; None asks the environment's STACKWISE_TRACK. A probe
+            trains nothing and is not tracked.
     """
     of = card(slug)
     entry = of.entry(kind)
@@ -268,6 +361,9 @@ def derive_run(
     asked = "apply" if kind == "transform" else kind  # the command's word
     request = _derived_request(asked, slug, reference, values, preset, seed, data)
     out = Path(out)
+    from stackwise.training.trackers import chosen, tracked
+
+    trackers = () if kind == "probe" else chosen(track)
     with opened(out, request, resume=resume) as finished, _threads(threads) as used:
         if finished:
             return Run(out)
@@ -275,25 +371,47 @@ def derive_run(
         record = _new_record(kind, of, entry, values, preset, seed, used, command)
         record["model"] = request["model"]
         write_json(out / "run.json", record)
-        with _session(out, resume, on_event, time_limit):
-            started = time.perf_counter()
-            result = entry.load()(model, data, **values)
-            seconds = time.perf_counter() - started
-        record["seconds"] = {"fit": seconds}
-        if kind == "probe":
-            result.save(out)
-            _finish(out, record)
-        elif hasattr(result, "predict") and hasattr(data, "part"):
-            record["data"] = data.describe()
-            write_json(out / "columns.json", data.columns)
-            _finish_learner(out, record, result, data, _trained_seconds(Run(out), seconds))
-        else:
-            from stackwise.models import save_model
-
-            save_model(result, out if hasattr(result, "predict") else out / "model")
-            _copy_tokenizer(reference, out / "model")
-            _finish(out, record)
+        with tracked(trackers, out, record) as told:
+            with _session(out, resume, on_event, time_limit, told):
+                started = time.perf_counter()
+                if kind == "transform":
+                    data = _read_text(model, data, values)
+                result = entry.load()(model, data, **values)
+                seconds = time.perf_counter() - started
+            record["seconds"] = {"fit": seconds}
+            _keep_derived(kind, out, record, model, result, data)
     return Run(out)
+
+
+def _keep_derived(
+    kind: str, out: Path, record: dict[str, Any], model: Any, result: Any, data: Any
+) -> None:
+    """Keep what a transform or a probe gave back."""
+    if kind == "probe":
+        result.save(out)
+        _finish(out, record)
+    elif hasattr(result, "predict") and hasattr(data, "part"):
+        record["data"] = data.describe()
+        write_json(out / "columns.json", data.columns)
+        seconds = _trained_seconds(Run(out), record["seconds"]["fit"])
+        _finish_learner(out, record, result, data, seconds)
+    else:
+        from stackwise.models import save_model
+
+        save_model(result, out if hasattr(result, "predict") else out / "model")
+        _copy_tokenizer(model, out / "model")
+        _finish(out, record)
+
+
+def _read_text(model: Any, data: Any, values: Mapping[str, Any]) -> Any:
+    """A text file as batches of the language model; anything else as it is."""
+    from torch import nn
+
+    if not isinstance(data, (str, Path)) or not isinstance(model, nn.Module):
+        return data
+    from stackwise.tasks.text_batches import ROWS, language_batches
+
+    return language_batches(model, Path(data), rows=values.get("batch_size", ROWS))
 
 
 def _opened_model(reference: Any) -> Any:
@@ -323,6 +441,8 @@ def _derived_request(
             raise ModelError(f"{reference} is not finished; repeat its command with --resume first")
         model["hash"] = folder_hash(Path(reference))
     known = data.data_hash if hasattr(data, "data_hash") else _text_of(data)
+    if kind == "apply" and isinstance(data, (str, Path)) and Path(data).is_file():
+        known = {"file": str(data), "hash": _file_hash(Path(data))}
     return {
         "kind": kind,
         "slug": slug,
@@ -336,6 +456,13 @@ def _derived_request(
 
 def _text_of(data: Any) -> str | None:
     return str(data) if isinstance(data, (str, Path)) else None if data is None else "object"
+
+
+def _file_hash(path: Path) -> str:
+    import hashlib
+
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 def folder_hash(folder: Path) -> str | None:
@@ -354,9 +481,11 @@ def folder_hash(folder: Path) -> str | None:
     return digest.hexdigest()[:16]
 
 
-def _copy_tokenizer(reference: Any, folder: Path) -> None:
-    if isinstance(reference, (str, Path)) and Path(reference).is_dir():
-        for path in Path(reference).glob("*token*"):
+def _copy_tokenizer(model: Any, folder: Path) -> None:
+    """Lay the tokenizer beside a transformed model, where the one it came from has it."""
+    source = Path(getattr(model, "name_or_path", "") or "?")
+    if source.is_dir() and folder.is_dir():
+        for path in source.glob("*token*"):
             shutil.copy2(path, folder / path.name)
 
 
@@ -378,12 +507,18 @@ def _threads(count: int | None) -> Iterator[int]:
 
 @contextlib.contextmanager
 def _session(
-    out: Path, resume: bool, on_event: OnEvent | None, time_limit: float | None
+    out: Path,
+    resume: bool,
+    on_event: OnEvent | None,
+    time_limit: float | None,
+    trackers: "Sequence[Tracker]",
 ) -> Iterator[None]:
     from stackwise.training.session import session
 
     try:
-        with session(folder=out, resume=resume, on_event=on_event, time_limit=time_limit):
+        with session(
+            folder=out, resume=resume, on_event=on_event, time_limit=time_limit, trackers=trackers
+        ):
             yield
     except (Interrupted, KeyboardInterrupt):
         _mark(out, "interrupted")
@@ -438,21 +573,33 @@ def _finish_learner(
     out: Path, record: dict[str, Any], learner: Any, task: Any, fit_seconds: float
 ) -> None:
     """Keep the learner, judge it on the validation and (once) on the test part."""
+    learner.save(out)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # unseen values are expected in held-out rows
+        _judge(out, record, learner, task, fit_seconds)
+    _finish(out, record)
+
+
+def _judge(out: Path, record: dict[str, Any], learner: Any, task: Any, fit_seconds: float) -> None:
+    """Predict and score both held-out parts; the predictions are kept."""
     from stackwise.tasks.table.predictions import answer_frame, predict_once
 
-    learner.save(out)
     scores = {}
     for part in ("validation", "test"):
         X, y = task.part(part)
         started = time.perf_counter()
-        prediction, probability = predict_once(learner, X)
+        if part == "validation" and hasattr(learner, "out_of_fold_"):
+            X, y = learner.out_of_fold_rows_
+            prediction, probability = learner.out_of_fold_
+        else:
+            prediction, probability = predict_once(learner, X)
         seconds = time.perf_counter() - started
         scores[part] = task.score(y, prediction, probability)
-    table = answer_frame(learner, prediction, probability)
-    table.insert(0, "row", X.index)
-    table.insert(1, "target", y)
-    with replacing(out / "test_predictions.parquet") as beside:
-        table.to_parquet(beside, index=False)
+        table = answer_frame(learner, prediction, probability)
+        table.insert(0, "row", X.index)
+        table.insert(1, "target", y)
+        with replacing(out / f"{part}_predictions.parquet") as beside:
+            table.to_parquet(beside, index=False)
     record["scores"] = scores
     record["metric"] = {"name": task.metric.name, "mode": task.metric.mode}
     record["seconds"] = {
@@ -461,7 +608,6 @@ def _finish_learner(
         "predict_one_row": _one_row_seconds(learner, X),
     }
     record["notes"] = list(getattr(learner, "notes_", []))
-    _finish(out, record)
 
 
 def _one_row_seconds(learner: Any, X: Any) -> float:

@@ -321,3 +321,36 @@ def test_depth_and_width_are_as_asked():
     shapes = [tuple(b[0].weight.shape) for b in network(depth=3).blocks]
     assert shapes == [(8, 9), (8, 8), (8, 8)]
     assert [a[0] == b[1] for a, b in itertools.pairwise(shapes)] == [True, True]
+
+
+@pytest.mark.parametrize("variant", ["tabm", "mini", "naive", "bad"])
+def test_leaving_out_the_zeros_of_wide_categories_changes_nothing(variant, monkeypatch):
+    torch.manual_seed(0)
+    model = TabM(n_numeric=3, cardinalities=[40, 25, 30], n_outputs=2, k=4, variant=variant,
+                 width=24).eval()  # fmt: skip
+    x = torch.randn(16, 3)
+    codes = torch.stack([torch.randint(0, n + 1, (16,)) for n in (40, 25, 30)], 1)  # n is unseen
+
+    def outputs_and_gradients():
+        model.zero_grad()
+        found = model(x, codes)
+        found.square().sum().backward()
+        return [found.detach(), *(p.grad.clone() for p in model.parameters())]
+
+    short = outputs_and_gradients()
+    monkeypatch.setattr("stackwise.build.tabm.network.MANY_VALUES", 10**6)
+    dense = outputs_and_gradients()
+    for ours, plain in zip(short, dense, strict=True):
+        assert torch.allclose(ours, plain, atol=1e-5, rtol=1e-4)
+
+
+def test_members_and_subsets_of_a_network_on_wide_categories_are_its_own():
+    torch.manual_seed(0)
+    model = TabM(n_numeric=0, cardinalities=[50, 60], n_outputs=1, k=3, width=16).eval()
+    codes = torch.stack([torch.randint(0, n + 1, (9,)) for n in (50, 60)], 1)
+    none = torch.zeros(9, 0)
+    whole = model(none, codes)
+    assert torch.allclose(model.prune([2, 0])(none, codes), whole[:, [2, 0]], atol=1e-5)
+    assert torch.allclose(model.member(1)(none, codes), whole[:, 1], atol=1e-5)
+    own = codes[:, None].expand(-1, 3, -1), none[:, None].expand(-1, 3, -1)
+    assert torch.allclose(model(own[1], own[0]), whole, atol=1e-5)

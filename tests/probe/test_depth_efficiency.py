@@ -7,7 +7,8 @@ import torch
 from stackwise.errors import DataError, KnobError, ModelError
 from stackwise.findings import Findings
 from stackwise.probe.depth_efficiency import depth_efficiency
-from stackwise.probe.depth_efficiency.prompts import examples_of, read_prompts
+from stackwise.probe.depth_efficiency.prompts import examples_of
+from stackwise.tasks.text_batches import read_passages
 
 from .conftest import DEPTH, encoder, ids, language_model, residual_network, vision_transformer
 
@@ -88,13 +89,13 @@ def test_padding_is_not_measured(llama):
 def test_prompts_are_paragraphs_where_there_are_any_and_lines_otherwise(tmp_path):
     path = tmp_path / "prompts.txt"
     path.write_text("one\ntwo\n\n\nthree\n", encoding="utf-8")
-    assert read_prompts(path) == ["one\ntwo", "three"]
+    assert read_passages(path) == ["one\ntwo", "three"]
     path.write_text("one\n  two\n", encoding="utf-8")
-    assert read_prompts(path) == ["one", "two"]
+    assert read_passages(path) == ["one", "two"]
 
 
 @pytest.mark.parametrize(
-    ("content", "message"), [(b"", "holds no prompt"), (b"\xff\xfe\x00", "not UTF-8")]
+    ("content", "message"), [(b"", "holds no text"), (b"\xff\xfe\x00", "not UTF-8")]
 )
 def test_an_unreadable_file_is_named(llama, tmp_path, content, message):
     path = tmp_path / "prompts.txt"

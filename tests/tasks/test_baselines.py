@@ -3,19 +3,25 @@ import pandas as pd
 import pytest
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from stackwise.errors import RunError
+from stackwise.errors import RunError, TrainingError
 from stackwise.tasks.table.baselines import (
     GradientBoostingClassifier,
     GradientBoostingRegressor,
+    LightGBMClassifier,
+    LightGBMRegressor,
     LinearClassifier,
     LinearRegressor,
     MLPClassifier,
     MLPRegressor,
+    XGBoostClassifier,
+    XGBoostRegressor,
 )
+from stackwise.tasks.table.contract import UnseenCategories
 
 ALL = [
     MLPRegressor, MLPClassifier, GradientBoostingRegressor, GradientBoostingClassifier,
-    LinearRegressor, LinearClassifier,
+    LinearRegressor, LinearClassifier, LightGBMRegressor, LightGBMClassifier, XGBoostRegressor,
+    XGBoostClassifier,
 ]  # fmt: skip
 SKLEARN = ALL[2:]
 
@@ -67,8 +73,9 @@ def test_a_baseline_saves_and_loads_to_the_bit_and_rows_do_not_matter(kind, tmp_
     loaded = kind.load(tmp_path)
     assert (getattr(loaded, "predict_proba", loaded.predict)(frame) == whole).all()
     assert (loaded.predict(frame) == fitted.predict(frame)).all()
+    kept = getattr(kind, "file", "model.skops")
     assert {path.name for path in tmp_path.iterdir()} == {
-        "model.json", "model.skops", "features.safetensors",
+        "model.json", kept, "features.safetensors",
     }  # fmt: skip
 
 
@@ -93,6 +100,50 @@ def test_boosting_stops_early_on_the_given_validation_rows():
     )
     assert fitted.estimator_.n_iter_ < fitted.max_epochs
     assert len(fitted.estimator_.validation_score_) == fitted.estimator_.n_iter_ + 1
+
+
+@pytest.mark.parametrize("kind", [LightGBMRegressor, XGBoostRegressor])
+def test_a_booster_keeps_the_rounds_that_were_best_on_the_validation_rows(kind, tmp_path):
+    frame, y = table()
+    noisy = y + np.random.default_rng(1).normal(scale=3, size=len(y))
+    fitted = kind(patience=5, lr=0.3).fit(
+        frame[:600], noisy[:600], validation=(frame[600:], noisy[600:])
+    )
+    assert fitted.best_epoch_ < 100 < fitted.max_epochs
+    shorter = kind(max_epochs=fitted.best_epoch_, patience=None, lr=0.3).fit(
+        frame[:600], noisy[:600]
+    )
+    longer = kind(max_epochs=200, patience=None, lr=0.3, validation=0).fit(frame[:600], noisy[:600])
+    error = {
+        name: np.square(model.predict(frame[600:]) - noisy[600:]).mean()
+        for name, model in (("kept", fitted), ("shorter", shorter), ("longer", longer))
+    }
+    assert error["kept"] < error["longer"]
+
+
+@pytest.mark.parametrize("kind", [LightGBMRegressor, XGBoostRegressor])
+def test_a_booster_stops_when_its_time_is_over_and_predicts(kind):
+    frame, y = table()
+    fitted = kind(time_limit=1e-6, patience=None).fit(frame, y)
+    assert fitted.best_epoch_ == 1
+    assert np.isfinite(fitted.predict(frame)).all()
+
+
+@pytest.mark.parametrize("kind", [LightGBMRegressor, XGBoostRegressor])
+def test_all_unseen_categories_are_alike_to_a_booster(kind):
+    frame, y = table()
+    fitted = kind(threads=1).fit(frame, y)
+    with pytest.warns(UnseenCategories):
+        one, other = (fitted.predict(frame[:50].assign(town=name)) for name in ("q", "r"))
+    assert (one == other).all()
+    assert np.isfinite(one).all()
+
+
+def test_a_booster_that_is_not_installed_says_how_to_get_it(monkeypatch):
+    monkeypatch.setattr(LightGBMRegressor, "package", "no_such_package")
+    frame, y = table(60)
+    with pytest.raises(TrainingError, match=r"pip install 'stackwise\[boost\]'"):
+        LightGBMRegressor().fit(frame, y)
 
 
 def test_boosting_sees_raw_numbers_missing_values_and_categories():

@@ -16,6 +16,7 @@ from torch import nn
 from stackwise.catalog import Knob, learner
 from stackwise.errors import DataError, KnobError, RunError, TrainingError
 from stackwise.tasks.table.learner import TableClassifier, TableRegressor
+from stackwise.tasks.table.metrics import Metric, metric_for
 from stackwise.tasks.table.mlp import MLP, MLPClassifier, MLPRegressor
 from stackwise.tasks.table.outputs import batch_loss, mean_values, row_losses, through_network
 from stackwise.training.trainable import trainable
@@ -223,6 +224,44 @@ def test_the_best_epoch_is_restored():
     rmse = np.sqrt(np.mean((fitted.predict(frame[150:]) - y[150:]) ** 2))
     assert rmse == pytest.approx(min(scores), rel=1e-6)
     assert fitted.best_epoch_ == int(np.argmin(scores)) + 1
+
+
+def test_early_stopping_watches_the_metric_that_is_asked_for():
+    frame, y = table(240)
+    labels = words(y)
+    held = frame[160:], labels[160:]
+    given = {"lr": 0.02, "max_epochs": 25, "patience": 25}
+    metric = metric_for("multiclass", "accuracy")
+    fitted = MLPClassifier(**given).fit(frame[:160], labels[:160], validation=held, metric=metric)
+    scores = [line["metrics"]["validation_accuracy"] for line in fitted.history_]
+    assert fitted.best_epoch_ == int(np.argmax(scores)) + 1
+    assert (fitted.predict(held[0]) == held[1]).mean() == pytest.approx(max(scores))
+    by_loss = MLPClassifier(**given).fit(frame[:160], labels[:160], validation=held)
+    losses = [line["metrics"]["validation_log_loss"] for line in by_loss.history_]
+    assert by_loss.best_epoch_ == int(np.argmin(losses)) + 1
+
+
+def test_an_own_metric_sees_the_target_in_its_unit():
+    frame, y = table(200)
+    seen = []
+
+    def median_gap(truth, prediction):
+        seen.append(truth)
+        return float(np.median(np.abs(truth - prediction)))
+
+    held = frame[150:], y[150:]
+    fitted = MLPRegressor(max_epochs=12, lr=0.02, patience=12).fit(
+        frame[:150], y[:150], validation=held, metric=Metric("gap", "min", function=median_gap)
+    )
+    assert np.allclose(seen[0], y[150:])
+    gaps = [line["metrics"]["validation_gap"] for line in fitted.history_]
+    assert median_gap(y[150:], fitted.predict(frame[150:])) == pytest.approx(min(gaps))
+
+
+def test_a_fit_that_its_time_ended_says_so():
+    frame, y = table(200)
+    fitted = MLPRegressor(max_epochs=100_000, patience=None, time_limit=0.3).fit(frame, y)
+    assert fitted.notes_[0].startswith("the time limit ended training after")
 
 
 def test_a_seed_fixes_the_fit_and_another_changes_it():

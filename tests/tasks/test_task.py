@@ -225,7 +225,7 @@ def test_an_own_metric_decides() -> None:
     own = Metric("worst", "min", function=lambda y, guess: float(abs(y - guess).max()))
     task = TableTask.load(FRAME, target="price", metric=own)
     _, y = task.part("test")
-    assert task.metrics == ("worst", "rmse", "mae", "r2")
+    assert task.metrics[:4] == ("worst", "rmse", "mae", "r2")
     assert task.score(y, np.zeros_like(y))["worst"] == abs(y).max()
 
 
@@ -255,3 +255,63 @@ def test_a_class_of_the_test_file_that_training_lacks_is_said_and_scored_as_wron
     _, y = task.part("test")
     half = np.full((len(y), 2), 0.5)
     assert task.score(y, np.array(["a"] * len(y)), half)["accuracy"] == pytest.approx(1 / 3)
+
+
+def _counted(rows: int = 200) -> pd.DataFrame:
+    """A target that follows the row's number, which looks like an identifier."""
+    generator = np.random.default_rng(1)
+    step = np.arange(rows)
+    return pd.DataFrame(
+        {
+            "step": step,
+            "x": generator.normal(size=rows),
+            "price": 0.1 * step + generator.random(rows),
+        }
+    )
+
+
+def test_a_column_that_counts_the_rows_is_kept_where_it_is_named() -> None:
+    by_itself = TableTask.load(_counted(), target="price", seed=0)
+    kept = TableTask.load(_counted(), target="price", keep="step", seed=0)
+    kinds = [{c["column"]: c["kind"] for c in task.columns}["step"] for task in (by_itself, kept)]
+    assert kinds == ["identifier", "number"]
+    assert kept.describe()["options"] == {"keep": ["step"]}
+    assert "keep" not in by_itself.describe()["options"]
+    assert kept.data_hash != by_itself.data_hash
+    assert kept.contract.input_names == ["step", "x"]
+
+
+def test_a_text_of_its_own_in_each_row_is_kept_where_it_is_named() -> None:
+    frame = FRAME.assign(code=[f"c{i}" for i in range(ROWS)])
+    task = TableTask.load(frame, target="price", keep=["code"])
+    assert {c["column"]: c["kind"] for c in task.columns}["code"] == "category"
+
+
+@pytest.mark.parametrize("slug", ["mlp", "gradient-boosting", "linear"])
+def test_a_kept_column_is_learned_from_saved_and_read_again(slug: str, tmp_path: Path) -> None:
+    from stackwise import load, runs
+
+    task = TableTask.load(_counted(), target="price", keep=["step"])
+    run = runs.fit_run(slug, task, out=tmp_path / "run", knobs={"max_epochs": 60}
+                       if slug != "linear" else None)  # fmt: skip
+    assert run.record["scores"]["test"]["r2"] > 0.8  # without the column there is nothing to learn
+    learner = load(tmp_path / "run")
+    assert learner.contract_.input_names == ["step", "x"]
+    again = TableTask.load(_counted(), target="price", **run.record["data"]["options"])
+    assert again.data_hash == task.data_hash
+    np.testing.assert_array_equal(
+        learner.predict(again.part("test")[0]), run.predictions["prediction"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"keep": ["stp"]}, "no column 'stp'.*'step'"),
+        ({"keep": ["step"], "drop": ["step"]}, "'step' cannot be kept"),
+        ({"keep": ["price"]}, "'price' cannot be kept"),
+    ],
+)
+def test_a_column_that_cannot_be_kept_is_named(options: dict, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        TableTask.load(_counted(), target="price", **options)

@@ -79,7 +79,7 @@ _SETS = [
     _r_set("hedonic", "506 x 14, regression", "Ecdat/Hedonic", "mv"),
     DataSet(
         "diabetes", "table", "442 x 10, regression", "BSD-3 wrapper; Efron et al. 2004",
-        *pip("scikit-learn"), in_package("sklearn", "datasets/data/diabetes_data_raw.csv.gz"),
+        "scikit-learn", "nothing", in_package("sklearn", "datasets/data/diabetes_data_raw.csv.gz"),
         readers.diabetes, target="progression",
     ),
     DataSet(

@@ -89,5 +89,40 @@ class BatchEnsembleLinear(nn.Module):
         dtype = x.dtype
         if self.r is not None:
             x = x * self.r.to(dtype)
-        x = nn.functional.linear(x, self.weight.to(dtype))
-        return torch.addcmul(self.bias.to(dtype), x, self.s.to(dtype))
+        return self._finish(nn.functional.linear(x, self.weight.to(dtype)))
+
+    def on_codes(self, dense: Tensor, places: Tensor) -> Tensor:
+        """The layer on numbers and one-hot codes; see `product_on_codes`."""
+        return self._finish(product_on_codes(dense, places, self.r, self.weight, self.s.shape[0]))
+
+    def _finish(self, x: Tensor) -> Tensor:
+        return torch.addcmul(self.bias.to(x.dtype), x, self.s.to(x.dtype))
+
+
+def product_on_codes(
+    dense: Tensor, places: Tensor, r: Tensor | None, weight: Tensor, k: int
+) -> Tensor:
+    """W (r_i * x) for rows that are mostly zeros: numbers, then one-hot codes.
+
+        W (r_i * x) = W_d (r_id * dense) + sum_c r_i[place_c] W[:, place_c]
+
+    With C columns of codes this costs B k C b products in place of B k a, where a counts every
+    value of every column.
+
+    Args:
+        dense: (B, d) the first d inputs.
+        places: (B, C) which of the other a - d inputs are 1; a - d is none of them.
+        r: (k, a) or None for ones.
+        weight: (b, a).
+
+    Returns:
+        (B, k, b)
+    """
+    d = dense.shape[1]
+    scaling = weight.new_ones(k, weight.shape[1]) if r is None else r
+    x = nn.functional.linear(dense[:, None] * scaling[:, :d], weight[:, :d])
+    columns = nn.functional.pad(weight[:, d:].T, (0, 0, 0, 1))  # a last one of zeros: unseen
+    scales = nn.functional.pad(scaling[:, d:].T, (0, 0, 0, 1))
+    picked = nn.functional.embedding(places, columns)
+    scaled = nn.functional.embedding(places, scales)
+    return torch.baddbmm(x, scaled.transpose(1, 2), picked)

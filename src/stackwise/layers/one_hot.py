@@ -13,9 +13,16 @@ def one_hot(categorical: Tensor, cardinalities: list[int]) -> Tensor:
     column that is cut off.
     """
     total = sum(cardinalities)
-    starts = categorical.new_tensor([0, *itertools.accumulate(cardinalities)][:-1])
-    places = torch.where(
-        categorical < categorical.new_tensor(cardinalities), categorical + starts, total
-    )
+    places = hot_places(categorical, cardinalities)
     wide = torch.zeros((*categorical.shape[:-1], total + 1), device=categorical.device)
     return wide.scatter(-1, places, 1.0)[..., :total]
+
+
+def hot_places(categorical: Tensor, cardinalities: list[int]) -> Tensor:
+    """Where the ones are: (..., n_categorical) codes -> places 0 .. sum of cardinalities.
+
+    The last place, the sum itself, is that of every code that training did not see.
+    """
+    starts = categorical.new_tensor([0, *itertools.accumulate(cardinalities)][:-1])
+    known = categorical < categorical.new_tensor(cardinalities)
+    return torch.where(known, categorical + starts, sum(cardinalities))

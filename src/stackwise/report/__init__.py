@@ -5,6 +5,7 @@ and can be sent as one file.
 """
 
 import base64
+import typing
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from stackwise.errors import RunError
 from stackwise.files import read_json, write_text
 from stackwise.report import charts
 from stackwise.runs import Run
+from stackwise.studies.ranking import method_of
 
 __all__ = ["build"]
 
@@ -69,6 +71,8 @@ def seconds_text(value: float | None) -> str:
 
 
 def _section(folder: Path) -> dict[str, Any]:
+    if (folder / "benchmark.json").is_file():
+        return _benchmark(folder)
     if (folder / "study.json").is_file():
         return _study(folder)
     if not (folder / "run.json").is_file():
@@ -80,18 +84,22 @@ def _section(folder: Path) -> dict[str, Any]:
 
 
 def _study(folder: Path) -> dict[str, Any]:
-    from stackwise.studies import Study
+    from stackwise.studies.study import Study
 
     study = Study(folder)
     record, plan = study.record, study.plan
+    record["winner"].setdefault("method", record["winner"]["slug"])  # written by an older version
+    for row in record["ranking"]:
+        row.setdefault("slug", row["method"])
+        row.setdefault("winner_better", None)
     data = plan["task"]
     finished = study.runs
     metric = record["metric"]
     winner = study.winner
     classes = data["problem"] != "regression"
     drawn = [
-        charts.ranking(record["ranking"], metric, winner.record["slug"]),
-        *charts.costs(record["ranking"], metric, winner.record["slug"]),
+        charts.ranking(record["ranking"], metric, record["winner"]["method"]),
+        *charts.costs(record["ranking"], metric, record["winner"]["method"]),
         charts.learning_curves(finished),
         charts.calibration(finished) if classes else charts.residuals(winner),
         charts.importance(record["importance"], metric),
@@ -109,7 +117,107 @@ def _study(folder: Path) -> dict[str, Any]:
         "command": plan["command"] or winner.record["command"],
         "seeds": plan["seeds"],
         "preset": plan["preset"],
+        "budget": _budget(plan),
+        "scores": _every_score(finished, record["ranking"]),
+        "asides": _asides(plan, finished),
     }
+
+
+def _every_score(
+    finished: list[Run], ranking: list[dict[str, Any]]
+) -> dict[str, dict[str, float | None]]:
+    """Method -> score -> its mean over seeds on the test part, best method first."""
+    found: dict[str, dict[str, float | None]] = {}
+    for row in ranking:
+        tests = [
+            run.record["scores"]["test"]
+            for run in finished
+            if method_of(run.record) == row["method"]
+        ]
+        found[row["method"]] = {
+            name: None if any(t[name] is None for t in tests)
+            else sum(t[name] for t in tests) / len(tests)
+            for name in tests[0]
+        }  # fmt: skip
+    return found
+
+
+def _budget(plan: dict[str, Any]) -> str:
+    """What each method was given, in words."""
+    words = []
+    if plan.get("tune"):
+        words.append(f"each method tuned with {plan['tune']} fits on validation data")
+    if plan.get("bag"):
+        words.append(f"each run bagged over {plan['bag']} folds")
+    return "; ".join(words)
+
+
+def _asides(plan: dict[str, Any], finished: list[Run]) -> list[str]:
+    """What a reader should know about single runs, and what took no part."""
+    found = [f"Left out: {sentence}." for sentence in plan.get("left_out") or []]
+    for run in finished:
+        found += [
+            f"{run.folder.name}: {note}."
+            for note in run.record.get("notes") or []
+            if "time limit" in note
+        ]
+    return found
+
+
+def _benchmark(folder: Path) -> dict[str, Any]:
+    from stackwise.studies.tables import Benchmark, scores_table
+
+    bench = Benchmark(folder)
+    record = bench.record
+    table = scores_table(record)
+    methods = [row["method"] for row in record["methods"]]
+    methods += [name for name in record["left_out"] if name in table]
+    rows = []
+    for key, scores in table.iterrows():
+        name, metric = typing.cast(tuple[str, str], key)
+        mode = bench.studies[name].record["metric"]["mode"]
+        known = scores.dropna()
+        best = known.min() if mode == "min" else known.max()
+        cells = [
+            {
+                "value": None if scores.isna()[method] else float(scores[method]),
+                "best": scores[method] == best,
+            }
+            for method in methods
+        ]
+        rows.append({"table": name, "metric": metric, "cells": cells,
+                     "winner": bench.studies[name].record["winner"]["method"]})  # fmt: skip
+    return {
+        "kind": "benchmark",
+        "title": f"{len(record['tables'])} tables",
+        "verdict": _verdict_over_tables(record),
+        "record": record,
+        "methods": methods,
+        "rows": rows,
+        "charts": [charts.mean_ranks(record)],
+        "command": bench.plan["command"],
+        "winner_record": next(iter(bench.studies.values())).winner.record,
+    }
+
+
+def _verdict_over_tables(record: dict[str, Any]) -> str:
+    """Which method to try first, and which others these tables cannot tell from it."""
+    first, *others = record["methods"]
+    words = (
+        f"{first['method']} has the best mean rank, {first['rank']:.2f} over "
+        f"{len(record['tables'])} tables (95 % interval {first['low']:.2f} to {first['high']:.2f})."
+    )
+    reach = record["critical_difference"]
+    if reach is None or not others:
+        return words + " So few tables say little about others."
+    alike = [row["method"] for row in others if row["rank"] - first["rank"] < reach]
+    if not alike:
+        return words + " It is apart from all others by more than the critical difference."
+    listed = ", ".join(alike[:-1]) + (" and " if len(alike) > 1 else "") + alike[-1]
+    return (
+        words + f" These tables do not tell it from {listed}: their mean ranks are closer than "
+        f"the critical difference of {reach:.2f}."
+    )
 
 
 def _verdict(record: dict[str, Any], plan: dict[str, Any]) -> str:
@@ -117,13 +225,13 @@ def _verdict(record: dict[str, Any], plan: dict[str, Any]) -> str:
     from stackwise.catalog import cards
 
     ranking, metric = record["ranking"], record["metric"]["name"]
-    slug = record["winner"]["slug"]
-    best = next(row for row in ranking if row["method"] == slug)
-    words = f"{slug} is the one to keep: test {metric} {number_text(best['mean'])}"
+    method = record["winner"]["method"]
+    best = next(row for row in ranking if row["method"] == method)
+    words = f"{method} is the one to keep: test {metric} {number_text(best['mean'])}"
     baselines = {name for name, of in cards().items() if of.verb == "baseline"}
     # a method is held against the best baseline, a baseline against whoever comes next
-    against = {row["method"] for row in ranking} if slug in baselines else baselines
-    rivals = [row for row in ranking if row["method"] in against - {slug}]
+    against = {row["slug"] for row in ranking} if best["slug"] in baselines else baselines
+    rivals = [row for row in ranking if row["slug"] in against and row["method"] != method]
     if not rivals:
         return words + "."
     rival = rivals[0]
@@ -131,8 +239,11 @@ def _verdict(record: dict[str, Any], plan: dict[str, Any]) -> str:
     share = abs(better) / max(abs(rival["mean"]), 1e-12) * 100
     apart = "better than" if better >= 0 else "worse than"
     words += f", {share:.1f} % {apart} {rival['method']} ({number_text(rival['mean'])})"
+    chance = rival["winner_better"]
+    if chance is not None:
+        words += f", and better on {100 * chance:.0f} % of test parts drawn again from these rows"
     if len(plan["seeds"]) < 2:
-        return words + ". One seed gives no interval: take the order as a hint."
+        return words + ". One seed says nothing of luck in training: take the order as a hint."
     overlap = best["low"] <= rival["high"] and rival["low"] <= best["high"]
     return words + (
         ". Their intervals overlap, so another seed could turn the order."

@@ -65,6 +65,60 @@ def ranking(rows: Sequence[dict[str, Any]], metric: dict[str, str], winner: str)
     )
 
 
+def mean_ranks(record: dict[str, Any]) -> Chart:
+    """Critical-difference plot: mean ranks over tables, bars joining what is not told apart."""
+    from stackwise.studies.tables import groups_alike
+
+    rows = list(reversed(record["methods"]))
+    traces: list[dict[str, Any]] = [
+        {
+            "type": "scatter",
+            "mode": "markers",
+            "x": [row["rank"] for row in rows],
+            "y": [row["method"] for row in rows],
+            "error_x": {
+                "type": "data",
+                "symmetric": False,
+                "array": [row["high"] - row["rank"] for row in rows],
+                "arrayminus": [row["rank"] - row["low"] for row in rows],
+                "thickness": 2,
+                "width": 6,
+            },
+            "marker": {"size": 13, "color": [OTHER] * (len(rows) - 1) + [WINNER]},
+            "hovertemplate": "%{y}: mean rank %{x:.2f}<extra></extra>",
+        }
+    ]
+    difference = record["critical_difference"]
+    shapes = []
+    if difference is not None:
+        for number, (low, high) in enumerate(groups_alike(rows, difference)):
+            height = len(rows) - 0.3 + 0.25 * number
+            shapes.append(
+                {"type": "line", "x0": low, "x1": high, "y0": height, "y1": height,
+                 "line": {"color": "#64748b", "width": 5}}
+            )  # fmt: skip
+    note = "Mean place by test score over the tables, with 95 % intervals; better is to the left. "
+    if difference is None:
+        note += "One table has no critical difference."
+    else:
+        note += (
+            f"A bar above joins methods that are closer than the critical difference "
+            f"({difference:.2f}): these tables do not tell them apart."
+        )
+    if record["friedman_p"] is not None:
+        note += f" Friedman's test that all are alike: p = {record['friedman_p']:.2g}."
+    return _chart(
+        "Who wins over all tables",
+        note,
+        traces,
+        xaxis=_axis("mean rank"),
+        yaxis=_axis("", range=[-0.6, len(rows) - 0.1 + 0.25 * len(shapes)]),
+        shapes=shapes,
+        height=140 + 40 * len(rows),
+        showlegend=False,
+    )
+
+
 def costs(rows: Sequence[dict[str, Any]], metric: dict[str, str], winner: str) -> list[Chart]:
     """Score against training time, prediction time and size on disk."""
     sides = (
@@ -81,12 +135,13 @@ def costs(rows: Sequence[dict[str, Any]], metric: dict[str, str], winner: str) -
                 "x": [max(row[column], 1e-6)],
                 "y": [row["mean"]],
                 "text": [row["method"]],
-                "textposition": "top center",
+                # neighbours in the ranking are neighbours here: their names go to different sides
+                "textposition": "bottom center" if place % 2 else "top center",
                 "cliponaxis": False,
                 "marker": {"size": 13, "color": WINNER if row["method"] == winner else OTHER},
                 "hovertemplate": f"{row['method']}: %{{y:.5g}} at %{{x:.3g}}<extra></extra>",
             }
-            for row in rows
+            for place, row in enumerate(rows)
         ]
         values = [max(row[column], 1e-6) for row in rows]
         span = [float(np.log10(min(values)) - 0.4), float(np.log10(max(values)) + 0.4)]

@@ -7,13 +7,16 @@ session nothing is written.
 import contextlib
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stackwise.files import plain, write_text
+
+if TYPE_CHECKING:
+    from stackwise.training.trackers import Tracker
 
 
 @dataclass
@@ -25,12 +28,14 @@ class Session:
         resume: go on from the checkpoints that are there.
         on_event: called with a dict an epoch, and between epochs about twice a second.
         time_limit: seconds, from the session's start, after which training ends.
+        trackers: experiment trackers, told of each line of metrics.jsonl.
     """
 
     folder: Path | None = None
     resume: bool = False
     on_event: Callable[[dict[str, Any]], None] | None = None
     time_limit: float | None = None
+    trackers: "Sequence[Tracker]" = ()
     started: float = field(default_factory=time.monotonic)
     fits: int = 0
 
@@ -54,18 +59,22 @@ class Session:
             self.metrics.parent.mkdir(parents=True, exist_ok=True)
             with open(self.metrics, "a", encoding="utf-8") as file:
                 file.write(json.dumps(plain(line)) + "\n")
+        for tracker in self.trackers:
+            tracker.log(line)
 
     def rewind(self, fit: int, history: list[dict[str, Any]]) -> None:
         """Make metrics.jsonl hold earlier fits' lines and `history`: what a checkpoint knows."""
-        if self.metrics is None or not self.metrics.exists():
-            return
         kept = []
-        for text in self.metrics.read_text(encoding="utf-8").splitlines():
-            with contextlib.suppress(json.JSONDecodeError):
-                line = json.loads(text)
-                if line.get("fit", 0) < fit:
-                    kept.append(line)
-        write_text(self.metrics, "".join(json.dumps(plain(line)) + "\n" for line in kept + history))
+        if self.metrics is not None and self.metrics.exists():
+            for text in self.metrics.read_text(encoding="utf-8").splitlines():
+                with contextlib.suppress(json.JSONDecodeError):
+                    line = json.loads(text)
+                    if line.get("fit", 0) < fit:
+                        kept.append(line)
+            lines = [json.dumps(plain(line)) + "\n" for line in kept + history]
+            write_text(self.metrics, "".join(lines))
+        for tracker in self.trackers:
+            tracker.rewind(kept + history)
 
     def seconds_left(self) -> float | None:
         """Seconds until the time limit, or None without one."""
@@ -89,9 +98,11 @@ def session(
     resume: bool = False,
     on_event: Callable[[dict[str, Any]], None] | None = None,
     time_limit: float | None = None,
+    trackers: "Sequence[Tracker]" = (),
 ) -> Iterator[Session]:
     """Open a session for the `train` calls inside the `with` block."""
-    opened = Session(None if folder is None else Path(folder), resume, on_event, time_limit)
+    place = None if folder is None else Path(folder)
+    opened = Session(place, resume, on_event, time_limit, trackers)
     if opened.metrics is not None and not resume:
         opened.metrics.unlink(missing_ok=True)
     token = _current.set(opened)

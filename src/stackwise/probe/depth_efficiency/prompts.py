@@ -6,7 +6,6 @@ Batches of token ids are cut into their rows for the same reason; batches of any
 """
 
 import random
-import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from stackwise.errors import DataError, ModelError
+from stackwise.tasks.text_batches import read_passages, tokenizer_of
 
 from .clean_run import Example
 
@@ -35,11 +35,7 @@ def opened(model: Any, tokenizer: Any = None) -> tuple[nn.Module, Any]:
             "model folder"
         )
     if tokenizer is None:
-        folder = Path(getattr(network, "name_or_path", "") or "?")
-        if (folder / "tokenizer_config.json").is_file() or (folder / "tokenizer.json").is_file():
-            from transformers import AutoTokenizer
-
-            tokenizer = AutoTokenizer.from_pretrained(folder)
+        tokenizer = tokenizer_of(network)
     return network, tokenizer
 
 
@@ -49,29 +45,6 @@ def default_prompts(count: int, seed: int) -> list[str]:
 
     texts = sorted(text for text in topics.values() if len(text) > 1500)
     return [text[:4000] for text in random.Random(seed).sample(texts, min(count, len(texts)))]
-
-
-def read_prompts(path: Path) -> list[str]:
-    """The prompts of a text file: its paragraphs where blank lines part them, else its lines.
-
-    Raises:
-        DataError: no such file, not UTF-8, or nothing in it.
-    """
-    if not path.is_file():
-        raise DataError(f"{path} is not a file; prompts come from a text file, one on each line")
-    try:
-        text = path.read_text(encoding="utf-8").strip()
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{path} is not UTF-8 text (byte {error.start}); save the prompts as UTF-8"
-        ) from error
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}") from error
-    parts = re.split(r"\n\s*\n", text) if re.search(r"\n\s*\n", text) else text.splitlines()
-    prompts = [part.strip() for part in parts if part.strip()]
-    if not prompts:
-        raise DataError(f"{path} holds no prompt; write one on each line")
-    return prompts
 
 
 def examples_of(
@@ -134,13 +107,13 @@ def learner_examples(learner: Any, data: Any, rows: int = 256) -> list[Example]:
 
 def _items(data: Any) -> Iterable[Any]:
     if isinstance(data, Path):
-        return read_prompts(data)
+        return read_passages(data)
     if isinstance(data, str):
         # a string with a line break, or one that names no file, is a prompt itself
         looks_like_path = "\n" not in data and len(data) < 1000
         path = Path(data) if looks_like_path else None
         if path is not None and (path.exists() or (path.suffix and " " not in data)):
-            return read_prompts(path)
+            return read_passages(path)
         return [data]
     if isinstance(data, Mapping | Tensor) or hasattr(data, "shape"):
         return [data]

@@ -7,17 +7,22 @@ same validation rows and presets of its own, so that it is as good as a user wou
   loop of the methods;
 - `gradient-boosting`: scikit-learn's histogram trees on raw numbers (missing ones included) and
   native categories, stopped early;
+- `lightgbm`, `xgboost`: the two packages that people reach for, where they are installed;
 - `linear`: ridge or logistic regression on scaled numbers and one-hot categories, its penalty
   chosen by cross-validation.
 
-The last two are kept with skops: a file of arrays and names, of which only the listed types load.
+The ones of scikit-learn are kept with skops: a file of arrays and names, of which only the listed
+types load; the two packages keep their trees in their own formats.
 """
 
 from stackwise.tasks.table.boosting import GradientBoostingClassifier, GradientBoostingRegressor
+from stackwise.tasks.table.lightgbm_trees import LightGBMClassifier, LightGBMRegressor
 from stackwise.tasks.table.linear import LinearClassifier, LinearRegressor
 from stackwise.tasks.table.mlp import MLP, MLPClassifier, MLPRegressor
+from stackwise.tasks.table.xgboost_trees import XGBoostClassifier, XGBoostRegressor
 
 __all__ = [
-    "MLP", "GradientBoostingClassifier", "GradientBoostingRegressor", "LinearClassifier",
-    "LinearRegressor", "MLPClassifier", "MLPRegressor",
+    "MLP", "GradientBoostingClassifier", "GradientBoostingRegressor", "LightGBMClassifier",
+    "LightGBMRegressor", "LinearClassifier", "LinearRegressor", "MLPClassifier", "MLPRegressor",
+    "XGBoostClassifier", "XGBoostRegressor",
 ]  # fmt: skip

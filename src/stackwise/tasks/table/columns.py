@@ -9,6 +9,7 @@ import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -16,15 +17,16 @@ import pandas as pd
 
 from stackwise.errors import DataError, nearest
 from stackwise.tasks.table import values
+from stackwise.tasks.table.vocabulary import Vocabulary, buckets, parted
 
 Kind = Literal[
     "number", "category", "boolean", "date", "text", "identifier", "constant", "duplicate", "empty"
 ]
 USED: tuple[Kind, ...] = ("number", "category", "boolean", "date", "text")
-MAX_LEVELS = 512
-"""A category keeps this many levels, the most frequent; the others become one level."""
 TEXT_WIDTH = 32
 """Free text becomes this many hashed word counts."""
+KEEP = "keep"
+"""`frame.attrs[KEEP]` lists columns that are never taken for identifiers."""
 
 _IDENTIFIER_NAME = re.compile(
     r"(?:.*[_\s.-])?(?:id|uuid|guid|index|rowid|rownames)|unnamed:? \d+", re.IGNORECASE
@@ -51,6 +53,12 @@ class Column:
         """Whether a model sees it."""
         return self.kind in USED
 
+    @cached_property
+    def places(self) -> dict[Any, int]:
+        """The code of each level of a category, or of each bucket that training filled."""
+        known = self.detail["filled" if self.detail.get("buckets") else "levels"]
+        return {level: code for code, level in enumerate(known)}
+
     def as_dict(self) -> dict[str, Any]:
         """The column as JSON."""
         return asdict(self)
@@ -75,8 +83,12 @@ def _sentence(column: Column) -> str:
             parts.append("decimal comma")
     elif column.kind == "category":
         parts = [f"{len(detail['levels'])} categories"]
+        if detail.get("buckets"):
+            parts = [f"{detail['distinct']} categories share {detail['buckets']} codes by hash"]
         if detail["other"]:
             parts.append(f"{detail['other']} rare ones become one more")
+        if detail.get("separator"):
+            parts.append(f"up to {detail['slots']} in a row, parted by {detail['separator']!r}")
     elif column.kind == "boolean":
         parts = ["used as no or yes"]
     elif column.kind == "date":
@@ -100,32 +112,45 @@ def _sentence(column: Column) -> str:
 
 
 def infer_columns(
-    frame: pd.DataFrame, *, kinds: dict[str, Kind] | None = None, identifiers: bool = True
+    frame: pd.DataFrame,
+    *,
+    kinds: dict[str, Kind] | None = None,
+    identifiers: bool = True,
+    vocabulary: Vocabulary | None = None,
 ) -> list[Column]:
     """Decide for each column what it holds.
 
     Args:
-        frame: the training rows, without the target.
+        frame: the training rows, without the target. Its `attrs["keep"]` may list columns that
+            are used although they look like identifiers.
         kinds: columns whose kind is known: number, category, date or text.
         identifiers: look for identifiers; off for arrays, whose columns have no names.
+        vocabulary: which values of a category get a code of their own.
 
     Raises:
         DataError: two columns have one name, or `kinds` names no column or no kind.
     """
+    vocabulary = vocabulary or Vocabulary()
     names = [str(name) for name in frame.columns]
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
         raise DataError(f"the column name {repeated[0]!r} appears twice; give each its own name")
-    for name, kind in (kinds or {}).items():
+    for name in (*(kinds or {}), *vocabulary.separators):
         if name not in names:
             raise DataError(f"there is no column {name!r}.{nearest(name, names)}")
+    for name, kind in (kinds or {}).items():
         if kind not in USED:
             raise DataError(f"{name!r} cannot be read as {kind!r}.{nearest(kind, get_args(Kind))}")
+    kept = frame.attrs.get(KEEP, ())
     columns: list[Column] = []
     seen: dict[bytes, str] = {}
     for place, name in enumerate(names):
         series = frame.iloc[:, place]
-        column = _infer(name, series, (kinds or {}).get(name), identifiers)
+        if name in vocabulary.separators:
+            column = _several(name, series, vocabulary)
+        else:
+            wanted, look = (kinds or {}).get(name), identifiers and name not in kept
+            column = _infer(name, series, wanted, look, vocabulary)
         if column.used:
             content = _content(series)
             if content in seen:
@@ -136,7 +161,9 @@ def infer_columns(
     return columns
 
 
-def _infer(name: str, series: pd.Series, wanted: Kind | None, identifiers: bool) -> Column:
+def _infer(
+    name: str, series: pd.Series, wanted: Kind | None, identifiers: bool, vocabulary: Vocabulary
+) -> Column:
     series = series.infer_objects()
     if pd.api.types.is_complex_dtype(series.dtype):
         raise DataError(f"column {name!r} holds complex numbers; give real ones")
@@ -147,11 +174,13 @@ def _infer(name: str, series: pd.Series, wanted: Kind | None, identifiers: bool)
     if pd.api.types.is_timedelta64_dtype(series.dtype):
         series = series.dt.total_seconds()
     if values.is_numeric(series):
-        return _numeric(name, series, wanted, identifiers)
-    return _textual(name, series, wanted, identifiers)
+        return _numeric(name, series, wanted, identifiers, vocabulary)
+    return _textual(name, series, wanted, identifiers, vocabulary)
 
 
-def _numeric(name: str, series: pd.Series, wanted: Kind | None, identifiers: bool) -> Column:
+def _numeric(
+    name: str, series: pd.Series, wanted: Kind | None, identifiers: bool, vocabulary: Vocabulary
+) -> Column:
     found = values.floats(series)
     infinite = int(np.isinf(found).sum())
     known = found[np.isfinite(found)]
@@ -163,14 +192,16 @@ def _numeric(name: str, series: pd.Series, wanted: Kind | None, identifiers: boo
     if low == high and len(known) == len(found):
         return Column(name, "constant", {"why": f"always {values.level(low)}"})
     if wanted in ("category", "text"):
-        return _category(name, series.where(np.isfinite(found)), detail, "number")
+        return _category(name, series.where(np.isfinite(found)), detail, "number", vocabulary)
     if wanted is None and low == high:
-        return _category(name, series.where(np.isfinite(found)), detail, "number")
+        return _category(name, series.where(np.isfinite(found)), detail, "number", vocabulary)
     if wanted is None and ((known == low) | (known == high)).all():
         if (low, high) == (0, 1):
             return Column(name, "boolean", detail)
         if low.is_integer() and high.is_integer():
-            return _category(name, series.where(np.isfinite(found)), detail, "number")
+            return _category(name, series.where(np.isfinite(found)), detail, "number", vocabulary)
+    if wanted is None and identifiers and vocabulary.ids and _names_things(name, known):
+        return _category(name, series.where(np.isfinite(found)), detail, "number", vocabulary)
     if wanted is None and identifiers and len(known) == len(found):
         why = _row_number(name, known)
         if why:
@@ -193,11 +224,19 @@ def _row_number(name: str, known: np.ndarray) -> str | None:
     return None
 
 
+def _names_things(name: str, known: np.ndarray) -> bool:
+    """Whether whole numbers name things that return (users, items), by the column's name."""
+    whole = bool(np.equal(np.floor(known), known).all())
+    return whole and _names_rows(name) and len(np.unique(known)) <= 0.9 * len(known)
+
+
 def _names_rows(name: str) -> bool:
     return bool(_IDENTIFIER_NAME.fullmatch(name) or _CAMEL_IDENTIFIER.fullmatch(name))
 
 
-def _textual(name: str, series: pd.Series, wanted: Kind | None, identifiers: bool) -> Column:
+def _textual(
+    name: str, series: pd.Series, wanted: Kind | None, identifiers: bool, vocabulary: Vocabulary
+) -> Column:
     codes, spellings = values.levels(series)
     counts = np.bincount(codes[codes >= 0], minlength=len(spellings))
     present = int(counts.sum())
@@ -212,23 +251,28 @@ def _textual(name: str, series: pd.Series, wanted: Kind | None, identifiers: boo
         return Column(name, "boolean", detail)
     declared = isinstance(series.dtype, pd.CategoricalDtype) and wanted is None
     if wanted in (None, "number", "date") and not declared:
-        read = _numbers_or_dates(name, codes, spellings, wanted, identifiers)
+        read = _numbers_or_dates(name, codes, spellings, wanted, identifiers, vocabulary)
         if read is not None:
             return read
     if wanted in ("number", "date"):
         raise DataError(f"column {name!r} cannot be read as a {wanted}: it holds {spellings[0]!r}")
     used = int((counts > 0).sum())
     words = float(np.mean([len(text.split()) for text in spellings[:1000]]))
-    many = used > present / 2 or used > MAX_LEVELS
+    many = used > present / 2 or used > vocabulary.max_levels
     if wanted == "text" or (wanted is None and words >= 3 and many):
         return Column(name, "text", detail | {"width": TEXT_WIDTH})
     if wanted is None and identifiers and present >= 5 and used > 0.9 * present:
         return Column(name, "identifier", {"why": "nearly every row has its own value"})
-    return _category(name, series, detail, "text")
+    return _category(name, series, detail, "text", vocabulary)
 
 
 def _numbers_or_dates(
-    name: str, codes: np.ndarray, spellings: list[str], wanted: Kind | None, identifiers: bool
+    name: str,
+    codes: np.ndarray,
+    spellings: list[str],
+    wanted: Kind | None,
+    identifiers: bool,
+    vocabulary: Vocabulary,
 ) -> Column | None:
     """Text that is really a number or a date: at least 19 in 20 of the values read as one."""
     words = np.array([text.lower() in values.MISSING_WORDS for text in spellings])
@@ -250,7 +294,7 @@ def _numbers_or_dates(
         found = spread(style[1])
         unreadable = int((np.isnan(found) & rows).sum())
         if unreadable <= share:
-            plain = _numeric(name, pd.Series(found), wanted, identifiers)
+            plain = _numeric(name, pd.Series(found), wanted, identifiers, vocabulary)
             if plain.kind != "number":
                 return plain
             extra = {"values": "text", "decimal": style[0], "marks": values.marks(told)}
@@ -287,17 +331,48 @@ def _date(name: str, found: np.ndarray, fmt: str | None) -> Column:
     )
 
 
-def _category(name: str, series: pd.Series, detail: dict[str, Any], source: str) -> Column:
+def _category(
+    name: str, series: pd.Series, detail: dict[str, Any], source: str, vocabulary: Vocabulary
+) -> Column:
     codes, spellings = values.levels(series)
     counts = np.bincount(codes[codes >= 0], minlength=len(spellings))
-    order = [int(i) for i in np.argsort(-counts, kind="stable") if counts[i]]
-    kept = [spellings[i] for i in order[:MAX_LEVELS]]
+    return Column(name, "category", detail | _coded(spellings, counts, source, vocabulary))
+
+
+def _coded(
+    spellings: list[str], counts: np.ndarray, source: str, vocabulary: Vocabulary
+) -> dict[str, Any]:
+    """What is kept of the values of a category, of which `counts` has the rows."""
+    distinct = int((counts > 0).sum())
+    found: dict[str, Any] = {"levels": [], "other": 0, "values": source}
+    if vocabulary.hashes(distinct):
+        count = vocabulary.hash_buckets
+        assert count is not None
+        filled = buckets((s for s, n in zip(spellings, counts, strict=True) if n), count)
+        return found | {"buckets": count, "filled": np.unique(filled).tolist(),
+                        "distinct": distinct}  # fmt: skip
+    kept = [spellings[i] for i in vocabulary.keep(counts)]
     ordered = sorted(kept, key=(lambda text: float(text)) if source == "number" else None)
-    return Column(
-        name,
-        "category",
-        detail | {"levels": ordered, "other": max(0, len(order) - MAX_LEVELS), "values": source},
-    )
+    return found | {"levels": ordered, "other": distinct - len(kept)}
+
+
+def _several(name: str, series: pd.Series, vocabulary: Vocabulary) -> Column:
+    """A column whose cells hold several values each."""
+    separator = vocabulary.separators[name]
+    codes, cells = values.levels(series.infer_objects())
+    rows = np.bincount(codes[codes >= 0], minlength=len(cells))
+    counts: dict[str, int] = {}
+    slots = 0
+    for cell, count in zip(cells, rows.tolist(), strict=True):
+        inside = parted(cell, separator) if count else []
+        slots = max(slots, len(inside))
+        for value in inside:
+            counts[value] = counts.get(value, 0) + count
+    if not counts:
+        return Column(name, "empty", {"why": "every value is missing"})
+    found = _coded(list(counts), np.array(list(counts.values())), "text", vocabulary)
+    detail = {"missing": int((codes < 0).sum()), "separator": separator, "slots": slots}
+    return Column(name, "category", detail | found)
 
 
 def _content(series: pd.Series) -> bytes:

@@ -5,7 +5,8 @@
     text     -> signed hashed word counts of unit length
     booleans and categories -> codes 0 .. cardinality - 1; a missing value has its own code where
                 training had missing ones; a value never seen has the code `cardinality`, which a
-                one-hot layer takes as all zeros
+                one-hot layer takes as all zeros; a column with several values in a cell becomes
+                as many codes as its fullest cell has, `cardinality` where there is none
 
 Everything is fitted on the rows given to `fit` and nothing else. A contract is JSON and tensors.
 """
@@ -25,6 +26,7 @@ from stackwise.tasks.table import features
 from stackwise.tasks.table.columns import Column, Kind, infer_columns
 from stackwise.tasks.table.scaling import NumberScaler, Scaling
 from stackwise.tasks.table.source import as_frame
+from stackwise.tasks.table.vocabulary import Vocabulary
 
 FORMAT = 1
 BLOCK = 65_536
@@ -72,12 +74,15 @@ class FeatureContract:
         numeric_names: names of the numeric features, in their order.
         categorical_names: names of the categorical features, in their order.
         cardinalities: codes of each categorical feature, without the one for unseen values.
+        slots: how many neighbouring categorical features each column of categories became: 1, or
+            more where its cells hold several values.
     """
 
     columns: list[Column]
     numeric_names: list[str]
     categorical_names: list[str]
     cardinalities: list[int]
+    slots: list[int]
 
     def fit(
         self,
@@ -87,6 +92,7 @@ class FeatureContract:
         categorical: Iterable[str] | str = "auto",
         indicators: bool = True,
         keep_missing: bool = False,
+        vocabulary: Vocabulary | None = None,
         seed: int | None = 0,
     ) -> "FeatureContract":
         """Learn from training rows what the columns hold and how they scale.
@@ -97,6 +103,7 @@ class FeatureContract:
             categorical: further columns to take as categories, although they hold numbers.
             indicators: add a category that says where a number or date was missing in training.
             keep_missing: leave missing numbers NaN, for learners that take them; no indicators.
+            vocabulary: which values of a category get a code of their own.
             seed: of the noise that parts equal values before quantiles are taken.
 
         Raises:
@@ -111,7 +118,9 @@ class FeatureContract:
         kinds: dict[str, Kind] = {}
         if not isinstance(categorical, str):
             kinds = {str(name): "category" for name in categorical}
-        self.columns = infer_columns(table, kinds=kinds, identifiers=self.named)
+        self.columns = infer_columns(
+            table, kinds=kinds, identifiers=self.named, vocabulary=vocabulary
+        )
         if not any(column.used for column in self.columns):
             raise DataError(_nothing_left(self.columns))
         self.scaler = NumberScaler(numeric, keep_missing=keep_missing)
@@ -136,7 +145,9 @@ class FeatureContract:
             self.numeric_names += [f"{column.name} {part} {wave}" for wave in ("sine", "cosine")]
         for column in self._texts:
             self.numeric_names += [f"{column.name} word {i}" for i in range(column.detail["width"])]
-        self._coded = [column for column in self.columns if column.kind in ("boolean", "category")]
+        coded = [column for column in self.columns if column.kind in ("boolean", "category")]
+        self._coded = [column for column in coded if "separator" not in column.detail]
+        self._several = [column for column in coded if "separator" in column.detail]
         self._flagged = [
             column
             for column in self._scaled
@@ -147,6 +158,12 @@ class FeatureContract:
         self.categorical_names += [f"{column.name} is missing" for column in self._flagged]
         self.cardinalities = [features.cardinality(column) for column in self._coded]
         self.cardinalities += [2] * len(self._flagged)
+        self.slots = [1] * len(self.cardinalities)
+        for column in self._several:
+            slots = column.detail["slots"]
+            self.categorical_names += [f"{column.name} {slot + 1}" for slot in range(slots)]
+            self.cardinalities += [features.cardinality(column)] * slots
+            self.slots.append(slots)
 
     @property
     def n_numeric(self) -> int:
@@ -247,13 +264,24 @@ class FeatureContract:
             words = features.hashed(table[column.name], column.detail["width"])
             numeric[:, at : at + words.shape[1]] = words
             at += words.shape[1]
-        for place, column in enumerate(self._coded):
-            categorical[:, place], count, example = features.codes(column, table[column.name])
+
+        def note(column: Column, count: int, example: str) -> None:
             if count:
                 unseen[column.name] = unseen.get(column.name, 0) + count
                 examples.setdefault(column.name, example)
+
+        for place, column in enumerate(self._coded):
+            found, count, example = features.codes(column, table[column.name])
+            categorical[:, place] = found
+            note(column, count, example)
         for place, column in enumerate(self._flagged, start=len(self._coded)):
             categorical[:, place] = np.isnan(measured[:, place_of[column.name]])
+        at = len(self._coded) + len(self._flagged)
+        for column in self._several:
+            found, count, example = features.several_codes(column, table[column.name])
+            categorical[:, at : at + found.shape[1]] = found
+            note(column, count, example)
+            at += found.shape[1]
 
     def _measure(self, column: Column, series: pd.Series) -> np.ndarray:
         """A number or date column as (n,) float64; missing, infinite and unreadable as NaN."""

@@ -31,6 +31,9 @@ from stackwise.tasks.table.contract import (
 )
 from stackwise.tasks.table.source import as_frame
 
+if TYPE_CHECKING:
+    from stackwise.tasks.table.metrics import Metric
+
 FORMAT = 1
 
 
@@ -75,6 +78,8 @@ class TableEstimator(BaseEstimator):
     should know).
     """
 
+    _watched: "Metric | None" = None
+
     if TYPE_CHECKING:  # knobs are written by the catalog, targets are mixed in
 
         def __getattr__(self, name: str) -> Any: ...
@@ -86,6 +91,7 @@ class TableEstimator(BaseEstimator):
         sample_weight: Any = None,
         *,
         validation: tuple[Any, Any] | None = None,
+        metric: "Metric | None" = None,
     ) -> Self:
         """Learn from the rows of `X`.
 
@@ -94,6 +100,8 @@ class TableEstimator(BaseEstimator):
             y: (n,) target.
             sample_weight: (n,) how much each row counts; rows of weight 0 are left out.
             validation: (X, y) that decide when to stop, in place of a part of the rows.
+            metric: the score that a network's early stopping watches; by default its loss, which is
+                smoother. Trees and linear models stop by their loss.
 
         Raises:
             DataError: nothing can be learned from this input; the sentence says why.
@@ -101,6 +109,7 @@ class TableEstimator(BaseEstimator):
         """
         check_knobs(self, self.get_params(deep=False))
         self.seed_ = _seed(self.random_state)
+        self._watched = metric
         frame = self._read_table(X, fit=True)
         if y is None:
             raise DataError(

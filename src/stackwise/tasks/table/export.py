@@ -77,6 +77,11 @@ def export(reference: Any, path: Path | str) -> list[Path]:
             f"a {type(learner).__name__} cannot be written as ONNX here: only neural networks on "
             "tables can; a scikit-learn model is in its estimator_, which skl2onnx converts"
         )
+    if learner.contract_._several:
+        name = learner.contract_._several[0].name
+        raise ModelError(
+            f"column {name!r} holds several values in a cell, which cannot be written as ONNX here"
+        )
     path = Path(path)
     if path.suffix != ".onnx":
         raise ModelError(f"{path} must end in .onnx; a .json of the same name is written beside it")
@@ -322,6 +327,13 @@ def code_table(column: Column, cardinality: int) -> dict[str, Any]:
     levels = ["false", "true"] if column.kind == "boolean" else detail["levels"]
     pooled = bool(detail.get("other"))
     absent = bool(detail["missing"] or detail.get("infinite"))
+    if detail.get("buckets"):
+        return {
+            "bucket": f"blake2b(text in UTF-8, 8 bytes), little endian, modulo {detail['buckets']}",
+            "codes": {str(bucket): code for code, bucket in enumerate(detail["filled"])},
+            "missing": cardinality - 1 if absent else cardinality,
+            "any_other": cardinality,
+        }
     return {
         "codes": {level: code for code, level in enumerate(levels)},
         "missing": cardinality - 1 if absent else cardinality,

@@ -13,6 +13,7 @@ import pandas as pd
 from stackwise.errors import DataError
 from stackwise.tasks.table import values
 from stackwise.tasks.table.columns import Column
+from stackwise.tasks.table.vocabulary import buckets, parted
 
 
 def numbers(column: Column, series: pd.Series) -> np.ndarray:
@@ -58,11 +59,15 @@ def _spread_texts(column: Column, series: pd.Series, read: Any) -> np.ndarray:
 
 
 def cardinality(column: Column) -> int:
-    """The codes of a category: its levels, the pooled rare ones, and missing where it was seen."""
+    """The codes of a category: its levels, the pooled rare ones, and missing where it was seen.
+
+    A column of several values has no code for missing: it is a row without values.
+    """
     missing = bool(column.detail["missing"] or column.detail.get("infinite"))
     if column.kind == "boolean":
         return 2 + missing
-    return len(column.detail["levels"]) + bool(column.detail["other"]) + missing
+    missing = missing and "separator" not in column.detail
+    return len(column.places) + bool(column.detail["other"]) + missing
 
 
 def codes(column: Column, series: pd.Series) -> tuple[np.ndarray, int, str]:
@@ -78,14 +83,45 @@ def codes(column: Column, series: pd.Series) -> tuple[np.ndarray, int, str]:
         found = values.truths(spellings)
         found = np.where(found < 0, unseen, found)
     else:
-        place = {text: i for i, text in enumerate(detail["levels"])}
-        other = len(place) if detail["other"] else unseen
         number = detail["values"] == "number"
-        keys = [_as_number(text) for text in spellings] if number else spellings
-        found = np.array([place.get(key, other) for key in keys], dtype=np.int64)
+        found = _places(column, [_as_number(text) for text in spellings] if number else spellings)
     strange = rows[np.append(found == unseen, False)[rows]]
     example = spellings[int(strange[0])] if len(strange) else ""
     return np.append(found, missing)[rows], len(strange), example
+
+
+def several_codes(column: Column, series: pd.Series) -> tuple[np.ndarray, int, str]:
+    """The codes of a column whose cells hold several values, (n, slots) int64.
+
+    The code `cardinality` stands where there is no value, or one that training did not see. Cells
+    with more values than any of training keep their first ones.
+
+    Returns:
+        The codes, the rows with a value that training did not see, and an example of one.
+    """
+    slots, unseen = column.detail["slots"], cardinality(column)
+    rows, cells = values.levels(series.infer_objects())
+    found = np.full((len(cells) + 1, slots), unseen, dtype=np.int64)
+    strange = np.zeros(len(cells) + 1, dtype=bool)
+    example = ""
+    for place, cell in enumerate(cells):
+        inside = parted(cell, column.detail["separator"])[:slots]
+        found[place, : len(inside)] = _places(column, inside)
+        new = found[place, : len(inside)] == unseen
+        if new.any():
+            strange[place] = True
+            example = example or inside[int(new.argmax())]
+    return found[rows], int(strange[rows].sum()), example
+
+
+def _places(column: Column, spellings: list[str]) -> np.ndarray:
+    """The code of each spelling, of the pooled rare ones, or of those never seen."""
+    unseen, places = cardinality(column), column.places
+    other = len(places) if column.detail["other"] else unseen
+    keys: Any = spellings
+    if column.detail.get("buckets"):
+        keys = buckets(spellings, column.detail["buckets"]).tolist()
+    return np.array([places.get(key, other) for key in keys], dtype=np.int64)
 
 
 def _as_number(text: str) -> str:

@@ -27,6 +27,7 @@ class SkopsLearner(TableEstimator):
     """A scikit-learn estimator behind the columns of a table. Fitted: `estimator_`."""
 
     uses_training_loop: ClassVar[bool] = False
+    trusted: ClassVar[list[str]] = TRUSTED
 
     def _write(self, folder: Path) -> dict[str, Any]:
         from skops import io
@@ -42,7 +43,7 @@ class SkopsLearner(TableEstimator):
         if not path.is_file():
             raise RunError(f"{path} does not exist; the folder is not a finished stackwise run")
         try:
-            self.estimator_ = io.load(path, trusted=TRUSTED)
+            self.estimator_ = io.load(path, trusted=self.trusted)
         except Exception as error:
             raise RunError(
                 f"{path} is damaged or holds types that are not trusted ({error})"

@@ -21,7 +21,7 @@ import importlib
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, Literal, Protocol, Self
 
 import numpy as np
 import torch
@@ -32,6 +32,7 @@ from stackwise.errors import DataError, ModelError, RunError
 from stackwise.sparse_files import load_sparse, save_sparse
 from stackwise.tasks.table.contract import FeatureContract, TableArrays
 from stackwise.tasks.table.estimator import Part, TableEstimator, table_knobs
+from stackwise.tasks.table.metrics import Metric
 from stackwise.tasks.table.outputs import (
     batch_loss,
     mean_values,
@@ -42,7 +43,7 @@ from stackwise.tasks.table.outputs import (
 from stackwise.tasks.table.targets import ClassTarget, NumberTarget, class_knobs
 from stackwise.training.batches import ArrayBatches
 from stackwise.training.loop import train
-from stackwise.training.rules import Backprop, decays
+from stackwise.training.rules import Backprop, Rule, decays
 from stackwise.training.session import current_session, session
 from stackwise.training.trainable import Trainable
 
@@ -83,6 +84,29 @@ class TableLearner(TableEstimator):
         """The training batches: dicts of `numeric`, `categorical`, `target` and `weight`."""
         return ArrayBatches(tensors, batch_size=batch_size, seed=seed)
 
+    def build_rule(self, **watched: Any) -> Rule:
+        """How a step learns: by default `Backprop` on the members' own losses.
+
+        Args:
+            watched: `validate`, `monitor` and `mode` of the rule.
+        """
+        return Backprop(batch_loss, **self.rule_options(), **watched)
+
+    def rule_options(self) -> dict[str, Any]:
+        """The training knobs as arguments of `Backprop`."""
+        return {
+            "lr": self.lr, "weight_decay": self.weight_decay, "grad_clip": self.grad_clip,
+            "decay": self.decays, "schedule": self.schedule, "warmup": self.warmup,
+        }  # fmt: skip
+
+    def in_training(self, network: nn.Module) -> nn.Module:
+        """What is trained: the network itself, or something that holds it."""
+        return network
+
+    def after_training(self, trained: nn.Module) -> nn.Module:
+        """The network of what was trained."""
+        return trained
+
     def decays(self, name: str, parameter: nn.Parameter) -> bool:
         """Whether weight decay pulls at this parameter: not at biases and scales."""
         return decays(name, parameter)
@@ -119,7 +143,7 @@ class TableLearner(TableEstimator):
         validate, monitor = self._validation(held)
         return Trainable(
             model=copy.deepcopy(self.network_), batches=batches, loss=batch_loss,
-            validate=validate, monitor=monitor, mode="min", finish=self.with_network,
+            validate=validate, monitor=monitor, mode=self._mode(), finish=self.with_network,
         )  # fmt: skip
 
     def with_network(self, network: nn.Module) -> Self:
@@ -139,21 +163,26 @@ class TableLearner(TableEstimator):
         tensors = self._tensors(arrays, train_part)
         batches = self.build_batches(tensors, self._batch_size(len(arrays)), seed)
         validate, monitor = self._validation(held)
-        rule = Backprop(
-            batch_loss, lr=self.lr, weight_decay=self.weight_decay, grad_clip=self.grad_clip,
-            validate=validate, monitor=monitor, mode="min", decay=self.decays,
-            schedule=self.schedule, warmup=self.warmup,
-        )  # fmt: skip
+        rule = self.build_rule(validate=validate, monitor=monitor, mode=self._mode())
         with _threads(self.threads), _told(self.verbose):
             trained = train(
-                network, rule, batches, max_epochs=self.max_epochs,
+                self.in_training(network), rule, batches, max_epochs=self.max_epochs,
                 patience=self.patience if held is not None else None, seed=seed,
                 precision=self.precision_of(network), device=self.device,
                 time_limit=self.time_limit,
             )  # fmt: skip
-        self.network_ = trained.model.eval()
+        self.network_ = self.after_training(trained.model).eval()
         self.history_ = trained.history
         self.best_epoch_ = trained.best_epoch
+        if trained.stopped == "time":
+            self.notes_.append(
+                f"the time limit ended training after {len(trained.history)} of at most "
+                f"{self.max_epochs} epochs; more time may help"
+            )
+
+    def _mode(self) -> Literal["min", "max"]:
+        """Whether less or more of the watched score is better."""
+        return "min" if self._watched is None else self._watched.mode
 
     def _batch_size(self, rows: int) -> int:
         if self.batch_size != "auto":
@@ -187,11 +216,26 @@ class TableLearner(TableEstimator):
             classes=self._by_class, scale=1.0 if self._by_class else self.target_scale_,
         )  # fmt: skip
 
+        watched = self._watched
+
         def validate(network: nn.Module) -> dict[str, float]:
             mean = through_network(network, arrays.numeric, arrays.categorical, reduce)
-            return judge(mean)
+            if watched is None:
+                return judge(mean)
+            return judge(mean) | {watched.name: self._watched_score(watched, mean, held)}
 
-        return validate, "log_loss" if self._by_class else "rmse"
+        loss = "log_loss" if self._by_class else "rmse"
+        return validate, loss if watched is None else watched.name
+
+    def _watched_score(self, metric: Metric, mean: np.ndarray, held: Part) -> float:
+        """The user's own metric of (n, C) probabilities or (n, 1) standardised values."""
+        assert metric.function is not None
+        if not self._by_class:
+            values = mean[:, 0] * self.target_scale_ + self.target_mean_
+            return float(metric.function(held.target, values))
+        if metric.needs_probability:
+            return float(metric.function(held.target, mean))
+        return float(metric.function(self.classes_[held.target], self.classes_[mean.argmax(1)]))
 
     def _parts_of(self, data: Any) -> tuple[Part, Part | None]:
         if hasattr(data, "part"):

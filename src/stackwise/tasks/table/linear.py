@@ -35,6 +35,7 @@ def linear_knobs(
             "strength of the squared penalty; none = chosen by cross-validation",
             gt=0,
             log=True,
+            search=(1e-3, 1e3),
         ),
     ] = None,
     folds: Annotated[int, Knob("random thirds that choose the penalty", ge=1, le=20)] = 3,

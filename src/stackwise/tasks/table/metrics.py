@@ -1,7 +1,8 @@
 """Score predictions with scikit-learn, and say which score decides.
 
-    regression   rmse (decides), mae, r2
-    classes      log_loss (decides), accuracy, balanced_accuracy, f1, roc_auc, and brier for two
+    regression   rmse (decides), mae, r2, and the median and the 90 % quantile of the error's size
+    classes      log_loss (decides), accuracy, balanced_accuracy, f1, roc_auc, calibration_error,
+                 and for two classes brier and average_precision, which tells of a rare class
 
 Further ones are there by name, and any function of (target, prediction) as `Metric`.
 """
@@ -85,6 +86,21 @@ def _brier(target: np.ndarray, probability: np.ndarray) -> float:
     return float(squares.mean() / (2 if probability.shape[1] == 2 else 1))
 
 
+def _calibration_error(target: np.ndarray, probability: np.ndarray) -> float:
+    """How far confidence is from accuracy: the mean gap over ten bins of equally many rows."""
+    confidence = probability.max(axis=1).astype(np.float64)
+    right = (probability.argmax(axis=1) == target).astype(np.float64)
+    order = np.argsort(confidence, kind="stable")
+    bins = np.array_split(order, min(10, len(order)))
+    gaps = [abs(confidence[rows].mean() - right[rows].mean()) * len(rows) for rows in bins]
+    return float(sum(gaps) / len(order))
+
+
+def _p90_absolute_error(target: np.ndarray, prediction: np.ndarray) -> float:
+    """Nine of ten predictions are off by at most this."""
+    return float(np.quantile(np.abs(target - prediction), 0.9))
+
+
 def _balanced_accuracy(target: np.ndarray, prediction: np.ndarray) -> float:
     """Mean over the classes that occur of the share of their rows that is right."""
     right = target == prediction
@@ -103,6 +119,7 @@ _REGRESSION = {
         Metric("r2", "max", function=_r2),
         Metric("mse", "min", function=_sklearn("mean_squared_error")),
         Metric("median_absolute_error", "min", function=_sklearn("median_absolute_error")),
+        Metric("p90_absolute_error", "min", function=_p90_absolute_error),
         Metric("mape", "min", function=_sklearn("mean_absolute_percentage_error")),
         Metric("max_error", "min", function=_sklearn("max_error")),
     )
@@ -116,6 +133,7 @@ _CLASSES = {
         Metric("f1", "max", function=_sklearn("f1_score", average="macro", zero_division=0)),
         Metric("roc_auc", "max", True, _roc_auc),
         Metric("brier", "min", True, _brier),
+        Metric("calibration_error", "min", True, _calibration_error),
         Metric("mcc", "max", function=_sklearn("matthews_corrcoef")),
         Metric("average_precision", "max", True, _average_precision),
         Metric("precision", "max", function=_sklearn("precision_score", average="macro",
@@ -128,10 +146,12 @@ _SAME = {"auc": "roc_auc", "logloss": "log_loss", "cross_entropy": "log_loss", "
          "root_mean_squared_error": "rmse", "mean_absolute_error": "mae",
          "mean_squared_error": "mse", "f1_macro": "f1"}  # fmt: skip
 _SHOWN = {
-    "regression": ("rmse", "mae", "r2"),
-    "binary": ("log_loss", "accuracy", "balanced_accuracy", "f1", "roc_auc", "brier"),
-    "multiclass": ("log_loss", "accuracy", "balanced_accuracy", "f1", "roc_auc"),
-}
+    "regression": ("rmse", "mae", "r2", "median_absolute_error", "p90_absolute_error"),
+    "binary": ("log_loss", "accuracy", "balanced_accuracy", "f1", "roc_auc", "brier",
+               "average_precision", "calibration_error"),
+    "multiclass": ("log_loss", "accuracy", "balanced_accuracy", "f1", "roc_auc",
+                   "calibration_error"),
+}  # fmt: skip
 
 
 def metric_for(problem: str, metric: "str | Metric | None" = None) -> Metric:

@@ -124,6 +124,42 @@ def thin(parts: Parts, max_rows: int | None, seed: int) -> None:
         setattr(parts, part, rows[np.sort(generator.permutation(len(rows))[:count])])
 
 
+def fold_numbers(
+    classes: np.ndarray | None, groups: np.ndarray | None, rows: int, count: int, seed: int
+) -> np.ndarray:
+    """Part rows into folds of like size.
+
+    Args:
+        classes: (rows,) each is shared out over the folds alike; None for a number to predict.
+        groups: (rows,) codes of groups that stay whole.
+
+    Returns:
+        (rows,) int64, 0 .. count - 1.
+    """
+    units = rows if groups is None else len(np.unique(groups))
+    if not 2 <= count <= units:
+        what = "rows" if groups is None else "groups"
+        raise DataError(f"{units:,} {what} cannot be parted into {count} folds")
+    generator = np.random.default_rng(seed)
+    folds = np.empty(rows, dtype=np.int64)
+    if groups is not None:
+        sizes = np.bincount(groups)
+        order = generator.permutation(len(sizes))
+        order = order[np.argsort(-sizes[order], kind="stable")]
+        filled = np.zeros(count, dtype=np.int64)
+        fold_of = np.empty(len(sizes), dtype=np.int64)
+        for group in order:
+            fold_of[group] = filled.argmin()
+            filled[fold_of[group]] += sizes[group]
+        return fold_of[groups]
+    places = generator.permutation(rows)
+    if classes is not None:
+        codes = np.unique(classes, return_inverse=True)[1]
+        places = places[np.argsort(codes[places], kind="stable")]
+    folds[places] = np.arange(rows) % count
+    return folds
+
+
 def _stratified(
     y: np.ndarray, wanted: dict[str, float], generator: np.random.Generator
 ) -> np.ndarray:

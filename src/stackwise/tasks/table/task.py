@@ -21,13 +21,13 @@ from torch import Tensor
 
 from stackwise.errors import DataError, nearest
 from stackwise.tasks import Part
-from stackwise.tasks.table.columns import infer_columns
+from stackwise.tasks.table.columns import KEEP, infer_columns
 from stackwise.tasks.table.contract import FeatureContract
 from stackwise.tasks.table.fingerprint import fingerprint
 from stackwise.tasks.table.metrics import Metric, Problem, metric_for, score
 from stackwise.tasks.table.predictions import write_predictions
 from stackwise.tasks.table.source import read_table
-from stackwise.tasks.table.split import How, split_parts, thin
+from stackwise.tasks.table.split import How, fold_numbers, split_parts, thin
 from stackwise.tasks.table.target import TargetColumn, read_as, read_target
 
 __all__ = ["Metric", "TableTask", "write_predictions"]
@@ -41,19 +41,23 @@ class TableTask:
         problem: regression, binary or multiclass.
         classes: the sorted classes of the training part, or None for regression.
         metric: the score that decides.
+        watched: the same where it was asked for: early stopping then watches it too.
         columns: `column`, `kind` and `done` of every column.
         notes: sentences about what was dropped or inferred.
         data_hash: of the rows, the split and the options.
     """
 
     name: ClassVar[str] = "table"
-    baselines: ClassVar[tuple[str, ...]] = ("mlp", "gradient-boosting", "linear")
+    baselines: ClassVar[tuple[str, ...]] = (
+        "mlp", "gradient-boosting", "lightgbm", "xgboost", "linear",
+    )  # fmt: skip
 
     title: str
     target: str
     problem: Problem
     classes: np.ndarray | None
     metric: Metric
+    watched: Metric | None
     columns: list[dict[str, str]]
     notes: list[str]
     data_hash: str
@@ -68,6 +72,7 @@ class TableTask:
         sep: str | None = None,
         encoding: str | None = None,
         drop: Sequence[str] = (),
+        keep: Sequence[str] = (),
         group: str | None = None,
         time: str | None = None,
         split: str | None = None,
@@ -86,6 +91,7 @@ class TableTask:
             sep: what parts the columns of a text file; found by itself.
             encoding: of a text file; UTF-8 by default.
             drop: columns to leave out.
+            keep: columns to use although they look like identifiers, such as a row's number.
             group: rows with equal values of this column stay in one part; it is no feature.
             time: split by this column: the latest rows are the test, those before validation.
             split: a column that says train, validation or test; it is no feature.
@@ -116,7 +122,13 @@ class TableTask:
             listed = ", ".join(frame.columns[:12])
             raise DataError(f"say which column to predict with target; there is {listed}")
         drop = [drop] if isinstance(drop, str) else list(drop)
-        for name in (target, *drop, *(value for _, value in _named(group, time, split) if value)):
+        keep = [keep] if isinstance(keep, str) else list(keep)
+        for name in (
+            target,
+            *drop,
+            *keep,
+            *(value for _, value in _named(group, time, split) if value),
+        ):
             if name not in frame.columns:
                 raise DataError(f"there is no column {name!r}.{nearest(name, frame.columns)}")
         if target in (*drop, group, time, split):
@@ -128,9 +140,10 @@ class TableTask:
         found = read_target(frame[target], problem)
         task.problem = found.problem
         task.metric = metric_for(found.problem, metric)
+        task.watched = None if metric is None else task.metric
         task.notes = [*found.notes]
         task.options = _options(
-            sep=sep, encoding=encoding, drop=drop, group=group, time=time, split=split,
+            sep=sep, encoding=encoding, drop=drop, keep=keep, group=group, time=time, split=split,
             validation=validation, test=test, metric=task.metric.name if metric else None,
             problem=problem, max_rows=max_rows, seed=seed,
         )  # fmt: skip
@@ -158,17 +171,24 @@ class TableTask:
         thin(parts, max_rows, seed)
         task.notes += parts.notes
         left_out = [target, *drop, *(name for name in (group, split) if name)]
+        unused = [name for name in keep if name in left_out]
+        if unused:
+            raise DataError(f"column {unused[0]!r} cannot be kept: it is no feature in this table")
         features = frame.drop(columns=list(dict.fromkeys(left_out)))
+        if keep:
+            features.attrs[KEEP] = keep  # the rows that are taken from it carry this along
         picked: dict[Part, np.ndarray] = {
             "train": parts.train, "validation": parts.validation, "test": parts.test
         }  # fmt: skip
         task._parts = {part: (features.iloc[rows], found.y[rows]) for part, rows in picked.items()}
         for part, (X, y) in own.items():
             task._parts[part] = (X[features.columns], y)
+        task._groups = None if group is None or own else frame[group]
         task._finish(drop, group, split)
         return task
 
     _parts: dict[Part, tuple[pd.DataFrame, np.ndarray]]
+    _groups: pd.Series | None = None
 
     def _own_part(
         self,
@@ -237,6 +257,26 @@ class TableTask:
             raise DataError(f"there is no part {part!r}.{nearest(part, self._parts)}")
         return self._parts[part]
 
+    def folds(self, count: int, *, seed: int = 0) -> np.ndarray:
+        """Part the training and validation rows, in this order, into folds for bagging.
+
+        Returns:
+            (n,) int64 numbers 0 .. count - 1. Each class is shared out alike, a group stays whole.
+
+        Raises:
+            DataError: the rows are split by time, which folds would mix; or they are too few.
+        """
+        if "time" in self.options:
+            raise DataError("rows that are split by time cannot be bagged: folds would mix times")
+        (X, y), (Z, z) = self._parts["train"], self._parts["validation"]
+        labels = np.concatenate([y, z])
+        groups = None
+        if self._groups is not None:
+            groups = pd.factorize(self._groups.loc[[*X.index, *Z.index]])[0]
+        return fold_numbers(
+            labels if self.classes is not None else None, groups, len(labels), count, seed
+        )
+
     @cached_property
     def contract(self) -> FeatureContract:
         """The features, fitted on the training part."""
@@ -300,6 +340,14 @@ class TableTask:
         """Write the predictions of new rows; see `write_predictions` of this module."""
         return write_predictions(path, learner, source, **options)
 
+    def _class_shares(self) -> dict[str, float] | None:
+        """The share of the training rows of each of the ten largest classes."""
+        if self.classes is None:
+            return None
+        names, counts = np.unique(self._parts["train"][1], return_counts=True)
+        largest = np.argsort(-counts, kind="stable")[:10]
+        return {str(names[i]): float(counts[i] / counts.sum()) for i in largest}
+
     def describe(self) -> dict[str, Any]:
         """What a run records about its data, as JSON."""
         return {
@@ -308,6 +356,7 @@ class TableTask:
             "target": self.target,
             "problem": self.problem,
             "classes": None if self.classes is None else [str(name) for name in self.classes],
+            "shares": self._class_shares(),
             "rows": {part: len(y) for part, (_, y) in self._parts.items()},
             "features": self._parts["train"][0].shape[1],
             "metric": self.metric.name,
@@ -344,7 +393,14 @@ def _title(source: Any) -> str:
 
 def _options(**given: Any) -> dict[str, Any]:
     """The options that differ from their defaults, as JSON, for repeating the load."""
-    defaults = {"drop": [], "validation": 0.2, "test": 0.2, "problem": "auto", "seed": 0}
+    defaults = {
+        "drop": [],
+        "keep": [],
+        "validation": 0.2,
+        "test": 0.2,
+        "problem": "auto",
+        "seed": 0,
+    }
     kept: dict[str, Any] = {}
     for name, value in given.items():
         if isinstance(value, os.PathLike):

@@ -1,0 +1,137 @@
+"""The commands that look at results and at this machine, or pass them on."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from stackwise.cli.options import Debug, Json, Out, app
+from stackwise.cli.printing import _emit, _ends, _print, _table
+
+
+@app.command()
+def evidence(
+    slugs: Annotated[list[str] | None, typer.Argument(help="Methods; all by default.")] = None,
+    scale: Annotated[str, typer.Option(help="smoke, cpu or gpu.")] = "smoke",
+    out: Out = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Measure the claims of a method again, here."""
+    from stackwise import evidence as measuring
+    from stackwise.catalog import card, cards
+
+    chosen = [card(slug).slug for slug in slugs] if slugs else list(cards(baselines=False))
+    documents = []
+    for slug in chosen:
+        path = measuring.run(slug, scale, out=out or Path("results") / "evidence")
+        document = json.loads(path.read_text(encoding="utf-8"))
+        documents.append(document | {"file": str(path)})
+        if not as_json:
+            _print(f"{slug} at scale {scale}, {document['seconds']:.0f} s")
+            _table(
+                ("claim", "verdict"),
+                [(claim["statement"], claim["verdict"]) for claim in document["claims"]],
+            )
+    if as_json:
+        _emit(documents)
+    else:
+        _print("Wrote " + ", ".join(document["file"] for document in documents))
+
+
+@app.command("runs")
+def list_runs(
+    root: Annotated[Path, typer.Argument(help="Where to look.")] = Path(),
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """The runs below a folder."""
+    from stackwise import runs
+
+    records = []
+    for run in runs.find(root):
+        record = run.record
+        records.append({"folder": str(run.folder)} | {
+            key: record.get(key) for key in ("slug", "kind", "status", "seed", "scores", "seconds")
+        })  # fmt: skip
+    if as_json:
+        _emit(records)
+        return
+    if not records:
+        _print(f"No runs below {root}. Next: stackwise fit METHOD DATA --target COLUMN")
+        return
+    _table(
+        ("folder", "method", "kind", "status", "seed", "test"),
+        [
+            (item["folder"], item["slug"], item["kind"], item["status"], item["seed"],
+             _first_score(item["scores"]))
+            for item in records
+        ],
+    )  # fmt: skip
+    _print("Next: stackwise report RUN...")
+
+
+def _first_score(scores: Any) -> str:
+    test = (scores or {}).get("test") or {}
+    return ", ".join(f"{name} {value:.4g}" for name, value in list(test.items())[:1])
+
+
+@app.command()
+def report(
+    folders: Annotated[list[Path], typer.Argument(help="Runs, studies or probes.")],
+    out: Out = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """One self-contained page about runs, studies and probes."""
+    from stackwise.report import build
+
+    path = build(folders, out or Path("report.html"))
+    _ends({"files": [str(path)]}, [], as_json)
+
+
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(help="A finished run of a learner.")],
+    output: Annotated[Path, typer.Argument(help="The file to write, ending in .onnx.")],
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Write a run's model as ONNX, with what is left to the caller beside it."""
+    from stackwise import runs
+    from stackwise.tasks.table.export import export as write
+
+    files = write(runs.load(run), output)
+    _ends({"files": [str(path) for path in files]}, [], as_json)
+
+
+@app.command("data")
+def list_data(as_json: Json = False, debug: Debug = False) -> None:
+    """Data sets and models that packages carry, and whether they are here."""
+    from stackwise import data
+
+    entries = [entry.as_dict() for entry in data.names()]
+    if as_json:
+        _emit(entries)
+        return
+    _table(
+        ("name", "kind", "size", "licence", "from", "here"),
+        [
+            (item["name"], item["kind"], item["size"], item["licence"], item["source"],
+             "yes" if item["here"] else item["install"])
+            for item in entries
+        ],
+    )  # fmt: skip
+
+
+@app.command()
+def doctor(as_json: Json = False, debug: Debug = False) -> None:
+    """What this installation can do: versions, devices, optional parts, data."""
+    from stackwise import machine
+
+    document = machine.doctor()
+    if as_json:
+        _emit(document)
+        return
+    _table(("part", "state"), document.items())

@@ -1,0 +1,1 @@
+"""Methods that answer: how do I join several models?"""

@@ -1,0 +1,468 @@
+"""The four stages as scikit-learn estimators over any base models.
+
+    StackingRegressor(estimators)  ->  RegularizedStackingRegressor(estimators)
+
+means the same thing: base models are cross-validated, and the meta-models learn from what they
+said of rows that they had not seen. Only the kept base models are then fitted on all rows.
+"""
+
+import contextlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
+
+import numpy as np
+from sklearn.base import MetaEstimatorMixin, clone
+from sklearn.model_selection import TimeSeriesSplit
+from sklearn.utils import Bunch, get_tags
+from sklearn.utils.metaestimators import _BaseComposition
+from sklearn.utils.validation import (
+    _num_samples,
+    check_array,
+    check_is_fitted,
+    validate_data,
+)
+
+from stackwise.catalog import Knob, check_knobs, learner
+from stackwise.combine.regularized_meta_learning.class_pipeline import ClassPipeline
+from stackwise.combine.regularized_meta_learning.folds import Folds, make_folds
+from stackwise.combine.regularized_meta_learning.kept import read_stack, refuse_unkept, write_stack
+from stackwise.combine.regularized_meta_learning.library import base_models
+from stackwise.combine.regularized_meta_learning.number_pipeline import NumberPipeline
+from stackwise.combine.regularized_meta_learning.out_of_fold import (
+    Reader,
+    fit_one,
+    out_of_fold,
+    settle,
+    warn_of_labels,
+)
+from stackwise.combine.regularized_meta_learning.stage_knobs import class_stage_knobs, stage_knobs
+from stackwise.errors import DataError, KnobError
+from stackwise.knobs import knobs_of
+from stackwise.tasks.table.kept import computing_with
+from stackwise.tasks.table.targets import ClassTarget, NumberTarget
+from stackwise.training.session import current_session
+
+
+def base_knobs(
+    estimators: Annotated[
+        Sequence[Any] | None,
+        Knob("base models: (name, estimator) pairs or names; none is a small list of our own"),
+    ] = None,
+    final_estimator: Annotated[
+        Any, Knob("a meta-model of your own in place of `meta`, as scikit-learn calls it")
+    ] = None,
+    *,
+    cv: Annotated[Any, Knob("folds of the base models: a number, a splitter, or prefit")] = 5,
+    stack_method: Annotated[
+        Literal["auto", "predict_proba", "decision_function", "predict"],
+        Knob("what a classifier is asked; auto is the first that it has"),
+    ] = "auto",
+    passthrough: Annotated[
+        bool, Knob("give the meta-models the columns of X too, which must be numbers")
+    ] = False,
+    refit: Annotated[
+        bool, Knob("fit kept models on all rows; false averages the models of the folds")
+    ] = True,
+    n_jobs: Annotated[int | None, Knob("base models that are fitted side by side")] = None,
+    threads: Annotated[int | None, Knob("threads of the CPU", ge=1)] = None,
+    random_state: Annotated[int | None, Knob("the seed", ge=0)] = 0,
+    verbose: Annotated[int, Knob("accepted as scikit-learn's; nothing is printed")] = 0,
+) -> None:
+    """Which base models there are, and how they are fitted."""
+
+
+class RegularizedStacking(MetaEstimatorMixin, _BaseComposition):
+    """Base models joined by regularised meta-learning.
+
+    Attributes (fitted):
+        pipeline_: the four stages, fitted; see `pipeline.Pipeline`.
+        estimators_, named_estimators_: the kept base models, fitted on all rows (with
+            `refit=False` lists of the models of the folds).
+        kept_, dropped_: names that stayed; and for each other one its twin, their correlation and
+            mean squared difference (None where it hardly varies).
+        condition_: condition number of the columns' correlations, before and after stage 1.
+        meta_, weights_, errors_: meta-models, their weights, their errors out of fold.
+        oof_: (n, M) or (n, M, C) out-of-fold predictions; score_oof_: error of their blend.
+        notes_: what a reader of the result should know.
+    """
+
+    uses_training_loop: ClassVar[bool] = False
+    _by_class: ClassVar[bool]
+
+    if TYPE_CHECKING:  # knobs are written by the catalog, targets are mixed in
+
+        def __getattr__(self, name: str) -> Any: ...
+
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        *,
+        groups: Any = None,
+        validation: tuple[Any, Any] | None = None,
+    ) -> Self:
+        """Cross-validate the base models, join what they said, and fit the kept ones.
+
+        Args:
+            X: (n, ...) whatever the base models take; given to them as it is.
+            y: (n,) target.
+            sample_weight: (n,) how much each row counts; every base model must take it.
+            groups: (n,) rows of one group are never parted, by no fold.
+            validation: not looked at: rows that judge a run stay unseen.
+
+        Raises:
+            DataError: nothing can be learned from this input; the sentence says why.
+            KnobError: a knob is out of range.
+        """
+        check_knobs(self, self.get_params(deep=False))
+        self.seed_ = _seed(self.random_state)
+        self.notes_: list[str] = []
+        rows = self._read_rows(X, fit=True)
+        if y is None:
+            raise DataError(
+                f"This {type(self).__name__} estimator requires y to be passed, but the target y "
+                "is None."
+            )
+        labels = self._read_target(y)
+        if len(labels) != rows:
+            raise DataError(f"X has {rows} rows and y has {len(labels)}; they must agree")
+        if rows < 2:
+            raise DataError(f"{rows} sample is too few to learn from; give at least 2 rows")
+        weight = _weights(sample_weight, rows)
+        self._learn_target(labels)
+        target = self._encode(labels)
+        self._settle_scale(target)
+        groups = None if groups is None else np.asarray(groups)
+        models = base_models(
+            self.estimators, by_class=self._by_class, seed=self.seed_, threads=self.threads
+        )
+        meta = self.meta if self.final_estimator is None else [self.final_estimator]
+        if current_session().folder is not None:
+            refuse_unkept(models, meta)
+        with computing_with(self.threads):
+            predictions, fold_models = self._first_level(X, target, weight, groups, models)
+            self._second_level(X, predictions, target, weight, groups, list(models), meta)
+            self._keep_models(X, target, weight, models, fold_models)
+        return self
+
+    def _first_level(
+        self,
+        X: Any,
+        target: np.ndarray,
+        weight: np.ndarray | None,
+        groups: np.ndarray | None,
+        models: dict[str, Any],
+    ) -> tuple[np.ndarray, dict[str, list[Any]]]:
+        """The out-of-fold predictions of all base models, and the models of the folds."""
+        by_class = self._by_class
+        classes = len(self.classes_) if by_class else 0
+        self.readers_ = {
+            name: Reader.of(name, model, self.stack_method, by_class)
+            for name, model in models.items()
+        }
+        warn_of_labels(self.readers_, by_class)
+        if isinstance(self.cv, str):
+            if self.cv != "prefit":
+                raise KnobError(f"cv is a number, a splitter or 'prefit', not {self.cv!r}")
+            found = []
+            for name, model in models.items():
+                check_is_fitted(model)
+                said = self.readers_[name].ask(model, X)
+                self.readers_[name] = settle(name, self.readers_[name], [said])
+                found.append(self._answers(name, model, said))
+            return np.stack(found, axis=1), {}
+        folds = self._folds(self.cv, target, groups, X=X)
+        predictions, self.readers_, kept = out_of_fold(
+            models, self.readers_, X, target, folds, classes=classes, weight=weight,
+            n_jobs=self.n_jobs, keep_models=not self.refit,
+        )  # fmt: skip
+        return predictions, kept
+
+    def _answers(self, name: str, model: Any, said: np.ndarray) -> np.ndarray:
+        """What a model said as numbers or as probabilities of `classes_`."""
+        if not self._by_class:
+            return self.readers_[name].read(said, None, 0)
+        own = np.asarray(model.classes_)
+        count = len(self.classes_)
+        if len(own) != count or not (
+            np.array_equal(own, self.classes_) or np.array_equal(own, np.arange(count))
+        ):
+            raise DataError(
+                f"the estimator {name!r} was fitted on the classes {own.tolist()} and y holds "
+                f"{self.classes_.tolist()}"
+            )
+        return self.readers_[name].read(said, own, count)
+
+    def _second_level(
+        self,
+        X: Any,
+        predictions: np.ndarray,
+        target: np.ndarray,
+        weight: np.ndarray | None,
+        groups: np.ndarray | None,
+        names: list[str],
+        meta: Sequence[Any],
+    ) -> None:
+        """The four stages on the rows that were held out."""
+        known = ~np.isnan(predictions.reshape(len(predictions), len(names), -1)).all((1, 2))
+        if not known.all():
+            self.notes_.append(
+                f"{int((~known).sum())} rows that no fold holds out were left out of the "
+                "meta-models' rows"
+            )
+        rows = np.flatnonzero(known)
+        knobs = {name: getattr(self, name) for name in knobs_of(stage_knobs)}
+        knobs |= {name: getattr(self, name) for name in knobs_of(class_stage_knobs)
+                  if self._by_class} | {"meta": meta}  # fmt: skip
+        extra = self._passed(X)
+        pipeline = (
+            ClassPipeline(names, knobs, len(self.classes_))
+            if self._by_class
+            else NumberPipeline(names, knobs)
+        )
+        own, of = target[rows], None if groups is None else groups[rows]
+
+        def inner(some: np.ndarray) -> Folds:
+            return self._folds(knobs["inner_cv"], own[some], None if of is None else of[some])
+
+        self.pipeline_ = pipeline.fit(
+            predictions[rows], own, outer=self._folds(knobs["meta_cv"], own, of), inner=inner,
+            weight=None if weight is None else weight[rows],
+            extra=None if extra is None else extra[rows],
+            out_of_fold=not isinstance(self.cv, str), few_is_fine=self.estimators is None,
+        )  # fmt: skip
+        self.notes_ += pipeline.notes_
+        self.oof_ = predictions
+
+    def _keep_models(
+        self,
+        X: Any,
+        target: np.ndarray,
+        weight: np.ndarray | None,
+        models: dict[str, Any],
+        fold_models: dict[str, list[Any]],
+    ) -> None:
+        """Fit the kept base models on all rows, or keep those of the folds."""
+        self.estimators_: list[Any] = []
+        for name in self.kept_:
+            if isinstance(self.cv, str):
+                self.estimators_.append(models[name])
+            elif fold_models:
+                self.estimators_.append(fold_models[name])
+            else:
+                self.estimators_.append(fit_one(name, clone(models[name]), X, target, weight))
+        self.named_estimators_ = Bunch(**dict(zip(self.kept_, self.estimators_, strict=True)))
+
+    def base_predictions(self, X: Any) -> np.ndarray:
+        """What the kept base models say of new rows.
+
+        Returns:
+            (n, M) numbers or (n, M, C) probabilities; zeros in the columns of dropped models.
+        """
+        rows = self._read_rows(X, fit=False)
+        names = self.pipeline_.names
+        shape = (rows, len(names), *((len(self.classes_),) if self._by_class else ()))
+        found = np.zeros(shape)
+        with computing_with(self.threads):
+            for name, models in zip(self.kept_, self.estimators_, strict=True):
+                each = models if isinstance(models, list) else [models]
+                parts = [
+                    self._answers(name, model, self.readers_[name].ask(model, X)) for model in each
+                ]
+                found[:, names.index(name)] = sum(parts[1:], parts[0]) / len(parts)
+        return found
+
+    def transform(self, X: Any) -> np.ndarray:
+        """The meta-features A of new rows, (n, p); tied classes one after the other."""
+        check_is_fitted(self, "pipeline_")
+        found = self.pipeline_.transform(self.base_predictions(X), self._passed(X))
+        return np.asarray(found.reshape(len(found), -1))
+
+    def _joined(self, X: Any) -> np.ndarray:
+        check_is_fitted(self, "pipeline_")
+        return self.pipeline_.predict(self.base_predictions(X), self._passed(X))
+
+    @property
+    def kept_(self) -> list[str]:
+        """The names of the base models that stayed."""
+        return self.pipeline_.kept_
+
+    @property
+    def dropped_(self) -> dict[str, tuple[str, float, float] | None]:
+        """For each dropped model its twin, their correlation and mean squared difference."""
+        return self.pipeline_.dropped_
+
+    @property
+    def condition_(self) -> tuple[float, float]:
+        """Condition number of the columns' correlations before and after stage 1."""
+        return self.pipeline_.condition_
+
+    @property
+    def meta_(self) -> dict[str, Any]:
+        """The meta-models by name."""
+        return self.pipeline_.members_
+
+    @property
+    def weights_(self) -> dict[str, float]:
+        """The weights of the meta-models in the blend."""
+        return self.pipeline_.weights_
+
+    @property
+    def errors_(self) -> dict[str, float]:
+        """The errors of the meta-models on rows that they did not learn from."""
+        return self.pipeline_.errors_
+
+    @property
+    def score_oof_(self) -> float:
+        """The error of the blend on rows that its meta-models did not learn from."""
+        return self.pipeline_.score_
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Knobs, and with `deep` those of the base models as `name__knob`."""
+        return dict(self._get_params("estimators", deep=deep and _pairs(self.estimators)))
+
+    def set_params(self, **params: Any) -> Self:
+        """Set knobs, base models by their names (or "drop"), and their knobs as `name__knob`."""
+        self._set_params("estimators", **params)
+        return self
+
+    def save(self, folder: Path | str) -> None:
+        """Write the fitted stack into `folder`, as data only (JSON, safetensors, skops).
+
+        Raises:
+            ModelError: a base model cannot be kept so; it is named.
+        """
+        check_is_fitted(self, "pipeline_")
+        write_stack(self, Path(folder))
+
+    @classmethod
+    def load(cls, folder: Path | str) -> Self:
+        """Read back what `save` wrote; its predictions are the same to the bit.
+
+        `estimators` is then the list of the kept ones.
+
+        Raises:
+            RunError: a file is missing, damaged, of a newer format or of another estimator.
+        """
+        made: Self = read_stack(cls, Path(folder))
+        return made
+
+    def _folds(
+        self, cv: Any, target: np.ndarray, groups: np.ndarray | None, X: Any = None
+    ) -> Folds:
+        return make_folds(
+            cv, target, by_class=self._by_class, groups=groups, seed=self.seed_, X=X,
+            ordered=isinstance(self.cv, TimeSeriesSplit),
+        )  # fmt: skip
+
+    def _read_rows(self, X: Any, *, fit: bool) -> int:
+        """The rows of X. It is the base models that read it; only its columns are remembered."""
+        if hasattr(X, "shape") or hasattr(X, "columns"):
+            validate_data(self, X, skip_check_array=True, reset=fit)
+        rows = int(_num_samples(X))
+        if not rows:
+            raise DataError("X has no rows (0 sample(s)); at least 1 is needed")
+        return rows
+
+    def _passed(self, X: Any) -> np.ndarray | None:
+        if not self.passthrough:
+            return None
+        try:
+            return np.asarray(check_array(X, dtype=np.float64))
+        except (TypeError, ValueError) as error:
+            raise DataError(f"passthrough needs X to be finite numbers: {error}") from error
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.required = True
+        if self.estimators is None:
+            tags.input_tags.allow_nan = True
+            tags.input_tags.string = True
+            tags.input_tags.categorical = True
+            return tags
+        with contextlib.suppress(Exception):  # a list that is no list is refused by fit
+            each = [
+                get_tags(model)
+                for model in base_models(
+                    self.estimators, by_class=self._by_class, seed=0, threads=None
+                ).values()
+            ]
+            tags.input_tags.allow_nan = all(tag.input_tags.allow_nan for tag in each)
+            tags.input_tags.sparse = all(tag.input_tags.sparse for tag in each)
+        return tags
+
+
+def _pairs(estimators: Any) -> bool:
+    """Whether all base models are (name, estimator) pairs, which have knobs of their own."""
+    return bool(estimators) and all(
+        isinstance(item, (tuple, list)) and len(item) == 2 for item in estimators
+    )
+
+
+def _seed(random_state: int | None) -> int:
+    if random_state is None:
+        return int(np.random.SeedSequence().generate_state(1)[0] >> 1)
+    return int(random_state)
+
+
+def _weights(given: Any, rows: int) -> np.ndarray | None:
+    if given is None:
+        return None
+    weight = np.asarray(given, dtype=np.float64)
+    if weight.shape != (rows,) or not np.isfinite(weight).all() or (weight < 0).any():
+        raise DataError(
+            f"sample_weight must be {rows} finite numbers that are not negative, one a row"
+        )
+    if not weight.any():
+        raise DataError("every sample weight is zero; at least one row must count")
+    return weight / weight.mean()
+
+
+_CARD: dict[str, Any] = {
+    "title": "Stacking with regularised meta-models",
+    "paper": "2602.12469",
+    "presets": {
+        "quick": {
+            "estimators": ["gradient-boosting", "linear", "neighbors", "extra-trees"],
+            "cv": 3,
+            "meta_cv": 3,
+        },
+        "standard": {},
+        "best": {
+            "estimators": ["gradient-boosting", "linear", "neighbors", "forest", "extra-trees",
+                           "mlp", "tabm"],
+            "cv": 10,
+            "meta_cv": 10,
+        },
+    },
+}  # fmt: skip
+
+
+@learner("regularized-meta-learning", problem="classification", **_CARD)
+class RegularizedStackingClassifier(ClassTarget, RegularizedStacking):
+    """Join models by penalised logistic regression on their log-odds, out of fold."""
+
+    shared_knobs: ClassVar[tuple[Any, ...]] = (base_knobs, stage_knobs, class_stage_knobs)
+
+    def __init__(self) -> None:
+        """A stack for a class."""
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """(n, C) probabilities, in the order of `classes_`."""
+        return self._joined(X)
+
+
+@learner("regularized-meta-learning", problem="regression", **_CARD)
+class RegularizedStackingRegressor(NumberTarget, RegularizedStacking):
+    """Join models by Ridge, Lasso and ElasticNet on their out-of-fold predictions."""
+
+    shared_knobs: ClassVar[tuple[Any, ...]] = (base_knobs, stage_knobs)
+
+    def __init__(self) -> None:
+        """A stack for a number."""
+
+    def predict(self, X: Any) -> np.ndarray:
+        """(n,) float64 predictions, in the target's own unit."""
+        return self._joined(X)

@@ -1,0 +1,108 @@
+import numpy as np
+import pytest
+
+from stackwise import load
+from stackwise.files import read_json
+from stackwise.runs import Run
+from stackwise.studies import compare
+from stackwise.studies.answers import answers
+from stackwise.tasks.table.task import TableTask
+
+METHODS = ["linear", "lightgbm", "gradient-boosting", "mlp"]
+QUICK = {"methods": METHODS, "preset": "quick", "threads": 1, "stack": True}
+
+
+@pytest.fixture(scope="module")
+def classes():
+    return TableTask.load("german")
+
+
+@pytest.fixture(scope="module")
+def study(classes, tmp_path_factory):
+    return compare(classes, out=tmp_path_factory.mktemp("s") / "study", seeds=2, **QUICK)
+
+
+def ensemble(study, seed=0):
+    return study.folder / "runs" / f"stacked-seed{seed}"
+
+
+def test_the_ensemble_is_ranked_beside_the_runs_that_it_joins(study):
+    assert "regularized-meta-learning (all runs)" in set(study.ranking()["method"])
+    assert not study.record["failures"]
+    assert len(study.runs) == 2 * (len(METHODS) + 1)
+
+
+def test_no_run_is_trained_again_for_it(study):
+    run = Run(ensemble(study))
+    kept = read_json(ensemble(study) / "weights.json")["kept"]
+    for name in kept:
+        (own,) = study.folder.glob(f"runs/{name}-seed0/model.json")
+        copied = ensemble(study) / name
+        weights = [p for p in own.parent.iterdir() if p.suffix in (".safetensors", ".skops")]
+        assert weights and copied.is_dir()
+    spent = sum(
+        other.record["seconds"]["fit"]
+        for other in study.runs
+        if other.record["seed"] == 0 and other.folder != run.folder
+    )
+    assert run.record["seconds"]["fit"] >= spent  # what it stands on is counted
+
+
+def test_it_is_kept_whole_and_predicts_by_itself(study, classes, tmp_path):
+    import shutil
+
+    alone = tmp_path / "alone"
+    shutil.copytree(ensemble(study), alone)
+    X, _ = classes.part("test")
+    kept = answers(Run(ensemble(study)), "test", classes)
+    assert np.array_equal(load(alone).predict_proba(X), kept)
+    assert np.allclose(kept.sum(1), 1)
+
+
+def test_its_validation_score_is_of_rows_that_its_meta_models_had_not_seen(study, classes):
+    held = answers(Run(ensemble(study)), "validation", classes)
+    seen = load(ensemble(study)).predict_proba(classes.part("validation")[0])
+    assert not np.allclose(held, seen, atol=1e-6)
+
+
+def test_a_model_that_only_knows_its_own_rows_gets_no_more_weight_than_it_earns(tmp_path):
+    """Trees that repeat their training rows look perfect there, and are judged elsewhere."""
+    task = TableTask.load("computers", max_rows=2000)
+    asked = {"seeds": 1, "threads": 1, "stack": True, "methods": ["linear", "lightgbm"]}
+    overfit = {"lightgbm": {"min_samples_leaf": 1, "max_leaf_nodes": 4000, "patience": None,
+                            "max_epochs": 400, "lr": 0.3, "l2": 0.0}}  # fmt: skip
+    study = compare(task, out=tmp_path / "s", knobs=overfit, **asked)
+    trees = load(study.folder / "runs" / "lightgbm-seed0")
+    X, y = task.part("train")
+    assert (
+        np.square(trees.predict(X) - y).mean()
+        < 0.2 * np.square(trees.predict(task.part("test")[0]) - task.part("test")[1]).mean()
+    )
+    rmse = {row["method"]: row["mean"] for row in study.record["ranking"]}
+    joined = rmse["regularized-meta-learning (all runs)"]
+    assert joined < 1.1 * min(value for name, value in rmse.items() if "all" not in name)
+
+
+def test_a_bagged_comparison_joins_out_of_fold_predictions(tmp_path):
+    task = TableTask.load("diabetes")
+    asked = QUICK | {"methods": ["linear", "lightgbm"]}
+    study = compare(task, out=tmp_path / "s", seeds=1, bag=3, **asked)
+    rows = len(task.part("train")[1]) + len(task.part("validation")[1])
+    assert len(Run(ensemble(study)).predictions_on("validation")) == rows
+    X, _ = task.part("test")
+    assert np.isfinite(load(ensemble(study)).predict(X)).all()
+
+
+def test_too_few_validation_rows_are_told_and_the_comparison_ends_well(tmp_path):
+    task = TableTask.load("iris", validation=0.1)
+    study = compare(task, out=tmp_path / "s", seeds=1, **QUICK | {"methods": ["linear", "mlp"]})
+    assert "15 validation rows are too few" in study.record["failures"]["stacked-seed0"]
+    assert study.winner.finished
+
+
+def test_a_comparison_cut_off_before_the_ensemble_goes_on_with_it(study, classes):
+    before = Run(ensemble(study)).record["scores"]
+    (ensemble(study) / "run.json").unlink()
+    (study.folder / "study.json").unlink()
+    again = compare(classes, out=study.folder, seeds=2, resume=True, **QUICK)
+    assert Run(ensemble(again)).record["scores"] == before
