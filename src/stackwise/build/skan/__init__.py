@@ -8,5 +8,6 @@ only, without convolutions.
 
 from stackwise.build.skan.bases import FAMILIES, basis
 from stackwise.build.skan.layer import PrunedKANLayer, SelectableKANLayer
+from stackwise.build.skan.network import SKAN
 
-__all__ = ["FAMILIES", "PrunedKANLayer", "SelectableKANLayer", "basis"]
+__all__ = ["FAMILIES", "SKAN", "PrunedKANLayer", "SelectableKANLayer", "basis"]

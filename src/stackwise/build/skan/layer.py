@@ -53,13 +53,12 @@ class SelectableKANLayer(nn.Module):
         if len(set(pool)) < len(pool):
             raise ModelError(f"the pool names a family twice: {', '.join(pool)}")
         self.pool, self.per, self.gate, count = tuple(pool), per, gate, len(pool)
-        self.bases = nn.ModuleDict(
-            {f: basis(f, n_in, grid=grid, degree=degree, wavelet=wavelet) for f in pool}
-        )
+        bases = {f: basis(f, n_in, grid=grid, degree=degree, wavelet=wavelet) for f in pool}
+        self.bases = nn.ModuleDict(bases)
         # gates of 1 / M would leave 1 / M of one family's variance
         self.coefficients = nn.ParameterDict(
             {f: torch.randn(n_out, n_in, b.size) * 0.1 * math.sqrt(count / n_in)
-             for f, b in self.bases.items()}
+             for f, b in bases.items()}
         )  # fmt: skip
         shape = {"node": (n_in,), "edge": (n_out, n_in), "output": (n_out,), "layer": ()}[per]
         start = 0.0 if gate == "softmax" else 1 / count
@@ -72,7 +71,7 @@ class SelectableKANLayer(nn.Module):
 
     def weights(self) -> Tensor:
         """The gates as they act, in the shape of `gates`; the families that are out have 0."""
-        soft = self.gates
+        soft: Tensor = self.gates
         if self.gate == "softmax":
             soft = (self.gates / self.temperature).softmax(-1)
         if self.straight_through:
