@@ -1,0 +1,100 @@
+"""The S-KAN network on tables: selectable layers one after the other, nothing in between.
+
+Source: arXiv 2408.08338. Numbers are mapped to [-1, 1] by the range given (that of the training
+rows); values outside stay as they are, are carried by the silu branch, and can be counted.
+"""
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from stackwise.build.skan.layer import POOL, Per, SelectableKANLayer
+from stackwise.errors import ModelError
+from stackwise.layers.one_hot import one_hot
+
+
+class SKAN(nn.Module):
+    """Layers of selectable edge functions, (B, d) -> (B, n_outputs).
+
+    Args:
+        ranges: least and largest value of each number, mapped to -1 and 1; None maps nothing.
+        hidden: nodes of each hidden layer.
+        choice: families that each gate keeps, as nested lists of bools a layer, for a network that
+            is pruned already; None keeps the whole pool.
+    """
+
+    low: Tensor
+    high: Tensor
+
+    def __init__(
+        self,
+        *,
+        n_numeric: int,
+        cardinalities: Sequence[int] = (),
+        n_outputs: int = 1,
+        ranges: list[list[float]] | None = None,
+        hidden: Sequence[int] = (16,),
+        pool: Sequence[str] = POOL,
+        per: Per = "node",
+        grid: int = 5,
+        degree: int = 4,
+        choice: list[Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.arguments: dict[str, Any] = {
+            "n_numeric": n_numeric, "cardinalities": list(cardinalities), "n_outputs": n_outputs,
+            "ranges": ranges, "hidden": list(hidden), "pool": list(pool), "per": per,
+            "grid": grid, "degree": degree, "choice": choice,
+        }  # fmt: skip
+        width = n_numeric + sum(cardinalities)
+        if width == 0:
+            raise ModelError("a network needs at least one feature, got none")
+        if ranges is not None and len(ranges) != n_numeric:
+            raise ModelError(f"ranges are given for {len(ranges)} of {n_numeric} numbers")
+        self.n_numeric, self.cardinalities = n_numeric, list(cardinalities)
+        found = torch.tensor(ranges or [[-1.0, 1.0]] * n_numeric).reshape(-1, 2)
+        self.register_buffer("low", found[:, 0], persistent=False)
+        self.register_buffer("high", found[:, 1], persistent=False)
+        layers: list[nn.Module] = []
+        for i, (before, after) in enumerate(itertools.pairwise([width, *hidden, n_outputs])):
+            layer = SelectableKANLayer(before, after, pool=pool, per=per, grid=grid, degree=degree)
+            if choice is not None:
+                layer.kept = torch.tensor(choice[i], dtype=torch.bool)
+            layers.append(layer if choice is None else layer.pruned())
+        self.layers = nn.ModuleList(layers)
+
+    def scaled(self, numeric: Tensor) -> Tensor:
+        """(B, n_numeric) in [-1, 1] for values within the ranges; a constant column is 0."""
+        width = self.high - self.low
+        spread = torch.where(width > 0, width, torch.ones_like(width))
+        return (2 * numeric - self.low - self.high) / spread
+
+    def outside(self, numeric: Tensor) -> Tensor:
+        """(n_numeric,) rows whose value is outside of the range."""
+        return ((numeric < self.low) | (numeric > self.high)).sum(0)
+
+    def forward(self, numeric: Tensor, categorical: Tensor) -> Tensor:
+        """(B, n_numeric) and (B, n_categorical) int64 -> (B, n_outputs)."""
+        x = self.scaled(numeric)
+        if self.cardinalities:
+            x = torch.cat([x, one_hot(categorical, self.cardinalities)], -1)
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+    @torch.no_grad()
+    def pruned(self) -> "SKAN":
+        """The same function as a network of the chosen families alone."""
+        choice = []
+        for layer in self.layers:
+            if not isinstance(layer, SelectableKANLayer):
+                raise ModelError("the network is pruned already")
+            choice.append(layer.choice().tolist())
+        smaller = SKAN(**self.arguments | {"choice": choice})
+        for place, layer in enumerate(self.layers):
+            assert isinstance(layer, SelectableKANLayer)
+            smaller.layers[place] = layer.pruned()
+        return smaller.to(next(self.parameters()).device).train(self.training)
