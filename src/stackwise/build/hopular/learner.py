@@ -192,8 +192,8 @@ class HopularKnobs(TableLearner):
         """
         check_is_fitted(self, "network_")
         arrays = self.transform_columns(X)
-        network = self.network_
-        count = min(top, network.memory_target.shape[0])
+        network = cast(Hopular, self.network_)
+        count = min(top, len(network.memory_target))
         rows, weights = [], []
         for start in range(0, len(arrays), 64):
             part = slice(start, start + 64)
