@@ -54,8 +54,12 @@ def look_up(
         return _chunked(q, k, v, beta, own, dropout, chunk)
     if how == "nearest" and neighbours < k.shape[-2]:
         return _nearest(q, k, v, beta, own, dropout, neighbours, chunk)
-    weights = functional.dropout(weights_of(q, k, beta, own), dropout)
-    return weights @ v
+    others = None
+    if own is not None:
+        others = own[:, None] != torch.arange(k.shape[-2], device=k.device)
+    return functional.scaled_dot_product_attention(
+        q, k, v, attn_mask=others, dropout_p=dropout, scale=beta
+    )
 
 
 def weights_of(q: Tensor, k: Tensor, beta: float, own: Tensor | None = None) -> Tensor:
