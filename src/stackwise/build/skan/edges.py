@@ -42,7 +42,9 @@ def edge_values(layer: Layer, x: Tensor) -> Tensor:
     for family, weight in layer.folded().items():
         inputs = layer.chosen[family] if isinstance(layer, PrunedKANLayer) else range(layer.n_in)
         places = list(inputs)
-        found[:, :, places] += torch.einsum("bik,jik->bji", layer.bases[family](x[:, places]), weight)
+        found[:, :, places] += torch.einsum(
+            "bik,jik->bji", layer.bases[family](x[:, places]), weight
+        )
     if layer.base is not None:
         found += F.silu(x)[:, None] * layer.base.weight
     return found
@@ -117,7 +119,9 @@ def node_names(learner: Any, network: SKAN) -> list[str]:
     return names
 
 
-@probe("skan", title="A Kolmogorov-Arnold network that chooses its activation families", verb="build")
+@probe(
+    "skan", title="A Kolmogorov-Arnold network that chooses its activation families", verb="build"
+)
 def skan_edges(
     model: Any,
     data: Any = None,
@@ -167,7 +171,9 @@ def skan_edges(
         order = strength.flatten().argsort(descending=True, stable=True)[:edges].tolist()
         for j, i in (divmod(at, layer.n_in) for at in order):
             low, high = float(seen[:, i].min()), float(seen[:, i].max())
-            x = _axis(layer, low if high > low else low - 1, high if high > low else low + 1, points)
+            x = _axis(
+                layer, low if high > low else low - 1, high if high > low else low + 1, points
+            )
             y = edge_values(layer, x)[:, j, i].cpu().numpy()
             curves[f"{place}.{i}.{j} x"] = x[:, 0].cpu().numpy()
             curves[f"{place}.{i}.{j}"] = y

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 from sklearn.utils.validation import check_is_fitted
-from torch import Tensor, nn
+from torch import nn
 
 from stackwise.build.skan.bases import FAMILIES
 from stackwise.build.skan.layer import POOL
@@ -24,6 +24,7 @@ from stackwise.tasks.table.learner import TableClassifier, TableLearner, TableRe
 from stackwise.tasks.table.outputs import batch_loss
 from stackwise.training.batches import ArrayBatches
 from stackwise.training.phases import Phase
+from stackwise.training.rules import learning_rate_factor
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -69,8 +70,9 @@ class SKANKnobs(TableLearner):
         hidden: Annotated[Sequence[int], Knob("nodes of each hidden layer")] = (16,),
         pool: Annotated[Sequence[str], Knob("families to choose among")] = POOL,
         keep: Annotated[
-            int | Literal["all"], Knob("families that a gate keeps; all skips the choice", ge=1)
-        ] = 1,
+            int | Literal["all", "validation"],
+            Knob("families that a gate keeps; validation lets one race against all", ge=1),
+        ] = "validation",
         score: Annotated[
             Literal["validation", "gate", "contribution", "taylor", "ablation", "random"],
             Knob("what decides which stay; validation lets the others' choices race"),
@@ -89,10 +91,10 @@ class SKANKnobs(TableLearner):
         ] = (0.4, 0.3, 0.3),
         pruned_lr: Annotated[
             float, Knob("learning rate of the third phase, as a share of lr", gt=0, log=True)
-        ] = 0.1,
+        ] = 1.0,
         race: Annotated[
             float, Knob("share of the third phase's epochs that a candidate gets", gt=0, le=1)
-        ] = 0.2,
+        ] = 1.0,
         entropy: Annotated[float, Knob("penalty on the entropy of the gates", ge=0)] = 0.0,
         grid: Annotated[int, Knob("intervals of splines and ReLU functions", ge=1)] = 5,
         degree: Annotated[int, Knob("degree of the polynomials", ge=1)] = 4,
@@ -108,7 +110,7 @@ class SKANKnobs(TableLearner):
 
     def build_network(self, contract: FeatureContract, n_outputs: int) -> nn.Module:
         """A `SKAN` of the estimator's size."""
-        if self.keep != "all" and self.keep > len(self.pool):
+        if isinstance(self.keep, int) and self.keep > len(self.pool):
             raise KnobError(f"keep ({self.keep}) exceeds the pool ({len(self.pool)})")
         shares = tuple(self.phases)
         if len(shares) != 3 or min(shares) <= 0 or not math.isclose(sum(shares), 1, abs_tol=1e-6):
@@ -148,13 +150,18 @@ class SKANKnobs(TableLearner):
             Phase("full", rule(), batches, first, patience),
             Phase(
                 "selective", rule(anneal=self.select == "anneal"), batches, second, keep="last",
-                start=lambda network: network.set_mode(mode, self.keep),  # type: ignore[operator]
+                start=lambda network: network.set_mode(mode, self._least),  # type: ignore[operator]
             ),
             Phase(
                 "pruned", rule(self.pruned_lr), batches, third, patience, start=smaller,
                 rebuild=lambda arguments: SKAN(**arguments),
             ),
         ]  # fmt: skip
+
+    @property
+    def _least(self) -> int:
+        """Families that a gate keeps where it is pruned."""
+        return 1 if self.keep == "validation" else int(self.keep)
 
     def _pruned(
         self,
@@ -180,20 +187,23 @@ class SKANKnobs(TableLearner):
                 way = "contribution"  # a race on training rows would crown the most flexible
             if way == "validation":
                 sign = 1.0 if watched["mode"] == "min" else -1.0
+                found = choices(network, self._least, judged, batch_loss, WAYS)
+                if self.keep == "validation":
+                    found["all"] = [torch.ones_like(g.gates).bool() for g in network.selectable]
                 way, choice, losses = race(
-                    network, choices(network, self.keep, judged, batch_loss, WAYS), seen,
+                    network, found, seen,
                     lambda candidate: self._learn(candidate, batches, epochs, device),
                     lambda made: sign * watched["validate"](made)[watched["monitor"]],
                 )  # fmt: skip
             else:
                 rows = judged if way in ("taylor", "ablation") else seen
-                choice = choices(network, self.keep, rows, batch_loss, (way,))[way]  # type: ignore[arg-type]
+                choice = choices(network, self._least, rows, batch_loss, (way,))[way]  # type: ignore[arg-type]
             gate = [layer.soft().tolist() for layer in network.selectable]
-            found = scores(network, "contribution", seen, batch_loss)
+            parts = scores(network, "contribution", seen, batch_loss)
         made = prune(network, choice, seen)
         made.arguments["selection"] = {
             "score": way, "losses": losses, "gate": gate,
-            "contribution": [score.tolist() for score in found],
+            "contribution": [score.tolist() for score in parts],
         }  # fmt: skip
         return made
 
@@ -204,8 +214,12 @@ class SKANKnobs(TableLearner):
         optimizer = torch.optim.AdamW(
             network.parameters(), lr=self.lr * self.pruned_lr, weight_decay=0.0, fused=True
         )
+        total, step = epochs * len(batches), 0
         for epoch in range(epochs):
             for batch in batches.epoch(epoch):
+                factor = learning_rate_factor(step, total, schedule=self.schedule, warmup=0.0)
+                optimizer.param_groups[0]["lr"] = self.lr * self.pruned_lr * factor
+                step += 1
                 taken = {name: tensor.to(device) for name, tensor in batch.items()}
                 batch_loss(network, taken).backward()
                 if self.grad_clip is not None:
@@ -220,7 +234,7 @@ class SKANKnobs(TableLearner):
         out = (arrays.numeric < limits[:, 0]) | (arrays.numeric > limits[:, 1])
         counts = dict(zip(self.contract_.numeric_names, out.sum(0).tolist(), strict=True))
         if out.any():
-            warnings.warn(OutsideRange({n: c for n, c in counts.items() if c}), stacklevel=3)
+            warnings.warn(OutsideRange({n: c for n, c in counts.items() if c}), stacklevel=2)
         return arrays
 
     @property

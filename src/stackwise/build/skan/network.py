@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from stackwise.build.skan.layer import POOL, Gate, Mode, Per, SelectableKANLayer
 from stackwise.build.skan.bases import Wavelet
+from stackwise.build.skan.layer import POOL, Gate, Mode, Per, SelectableKANLayer
 from stackwise.errors import ModelError
 from stackwise.layers.one_hot import one_hot
 

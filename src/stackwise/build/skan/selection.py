@@ -52,7 +52,9 @@ def scores(network: SKAN, how: Score, rows: dict[str, Tensor], loss: Loss) -> li
 
 
 @torch.no_grad()
-def _ablation(network: SKAN, layer: SelectableKANLayer, rows: dict[str, Tensor], loss: Loss) -> Tensor:
+def _ablation(
+    network: SKAN, layer: SelectableKANLayer, rows: dict[str, Tensor], loss: Loss
+) -> Tensor:
     whole = layer.given
     assert whole is not None
     before = float(loss(network, rows))
@@ -110,7 +112,7 @@ def choices(
     if keep == 1:
         for place, family in enumerate(network.arguments["pool"]):
             found |= {f"{family} everywhere": [_only(g, place) for g in network.selectable]}
-    return {name: choice for name, choice in found.items()}
+    return found
 
 
 def _only(layer: SelectableKANLayer, place: int) -> Tensor:
