@@ -92,7 +92,7 @@ class Bench:
         )
         _, whole = fit("all kept", SKANRegressor(**kan, keep="all"))
         for score in PRUNED:
-            fit(f"by {score}", SKANRegressor(**kan, keep=1, score=score))
+            fit(f"by {score}", SKANRegressor(**kan, keep=1, select_by=score))
         _, model = fit("default", SKANRegressor(**kan))
         self.winners.setdefault(name, []).append(model.network_.arguments["selection"]["score"])
         final = self.size["by validation"][name][-1]

@@ -55,7 +55,7 @@ class OutsideRange(UserWarning):
         self.counts = counts
         listed = ", ".join(f"{name!r} in {count:,} rows" for name, count in counts.items())
         super().__init__(
-            f"numbers outside of the range of training, where most edge functions are flat: {listed}"
+            f"numbers outside of the range of training, where edge functions flatten: {listed}"
         )
 
 
@@ -73,7 +73,7 @@ class SKANKnobs(TableLearner):
             int | Literal["all", "validation"],
             Knob("families that a gate keeps; validation lets one race against all", ge=1),
         ] = "validation",
-        score: Annotated[
+        select_by: Annotated[
             Literal["validation", "gate", "contribution", "taylor", "ablation", "random"],
             Knob("what decides which stay; validation lets the others' choices race"),
         ] = "validation",
@@ -179,7 +179,7 @@ class SKANKnobs(TableLearner):
         if held is not None:
             tensors = self._tensors(self._quietly(held.frame), held)
             judged = {name: tensor[:ROWS].to(device) for name, tensor in tensors.items()}
-        way: str = self.score
+        way: str = self.select_by
         losses: dict[str, float] = {}
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed_)
