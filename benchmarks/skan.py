@@ -9,6 +9,7 @@ All are in float32 with the same fused AdamW and rows. The plain forms are writt
 definitions.
 """
 
+import itertools
 from collections.abc import Callable
 from functools import partial
 
@@ -69,7 +70,7 @@ class PlainGaussians(nn.Module):
 
 def plain(layer: type[nn.Module], widths: list[int]) -> nn.Module:
     """Layers of one form."""
-    pairs = zip(widths, widths[1:], strict=False)
+    pairs = itertools.pairwise(widths)
     return nn.Sequential(*(layer(before, after) for before, after in pairs))
 
 

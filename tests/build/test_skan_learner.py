@@ -208,8 +208,12 @@ def test_a_prediction_does_not_depend_on_how_rows_are_batched(rows: int):
 
 @parametrize_with_checks(
     [
-        SKANRegressor(hidden=(2,), pool=("cheby", "rbf"), max_epochs=60, keep=1, race=0.2),
-        SKANClassifier(hidden=(2,), pool=("cheby", "rbf"), max_epochs=60, keep=1, race=0.2),
+        SKANRegressor(
+            hidden=(2,), pool=("cheby", "rbf"), max_epochs=20, lr=3e-2, select_by="gate", keep=1
+        ),
+        SKANClassifier(
+            hidden=(2,), pool=("cheby", "rbf"), max_epochs=20, lr=3e-2, select_by="gate", keep=1
+        ),
     ],
     expected_failed_checks=lambda estimator: {
         "check_sample_weight_equivalence_on_dense_data": "batches are drawn by row, so that a "
