@@ -1,8 +1,10 @@
 """A layer of learnable edge functions that weighs families and then drops all but the chosen.
 
-    y_j = sum_i [ sum_m g_{i,m} phi^m_{ji}(x_i) + w_{ji} silu(x_i) ],   g = softmax(a)
+    y_j = b_j + sum_i [ sum_m g_{i,m} phi^m_{ji}(x_i) + w_{ji} silu(x_i) ],   g = softmax(a / T)
 
-Gates fold into coefficients, c~ = g c, so that a forward is one matrix product.
+Gates fold into coefficients, c~ = g c, so that a forward is one matrix product. How gates act is
+the layer's `mode`: `soft` mixes, `straight` takes the largest alone and learns as if it mixed,
+`gumbel` draws one a step in training and takes the largest otherwise.
 
 Source: arXiv 2408.08338. Differs from the paper: its selection rule was not readable; this form is
 inferred from summaries, which agree on weighted families at each node and three phases.
@@ -22,6 +24,8 @@ from stackwise.errors import ModelError
 
 POOL = ("bspline", "rbf", "cheby", "wavelet", "relu")
 Per = Literal["node", "edge", "output", "layer"]
+Gate = Literal["softmax", "raw"]
+Mode = Literal["soft", "straight", "gumbel"]
 
 
 class SelectableKANLayer(nn.Module):
@@ -41,7 +45,7 @@ class SelectableKANLayer(nn.Module):
         *,
         pool: Sequence[str] = POOL,
         per: Per = "node",
-        gate: Literal["softmax", "raw"] = "softmax",
+        gate: Gate = "softmax",
         base: bool = True,
         grid: int = 5,
         degree: int = 4,
@@ -52,6 +56,7 @@ class SelectableKANLayer(nn.Module):
             raise ModelError("the pool is empty; name at least one family")
         if len(set(pool)) < len(pool):
             raise ModelError(f"the pool names a family twice: {', '.join(pool)}")
+        self.n_in, self.n_out = n_in, n_out
         self.pool, self.per, self.gate, count = tuple(pool), per, gate, len(pool)
         bases = {f: basis(f, n_in, grid=grid, degree=degree, wavelet=wavelet) for f in pool}
         self.bases = nn.ModuleDict(bases)
@@ -67,18 +72,33 @@ class SelectableKANLayer(nn.Module):
         self.bias = nn.Parameter(torch.zeros(n_out))
         self.kept: Tensor | None
         self.register_buffer("kept", None)
-        self.temperature, self.straight_through = 1.0, 0
+        self.mode: Mode = "soft"
+        self.keep, self.temperature = 1, 1.0
+        self.given: Tensor | None = None
+        """Weights that act in place of the gates, while a score is taken."""
+
+    def soft(self) -> Tensor:
+        """The gates as weights of the mixture, in the shape of `gates`."""
+        if self.gate == "raw":
+            return self.gates
+        return (self.gates / self.temperature).softmax(-1)
 
     def weights(self) -> Tensor:
         """The gates as they act, in the shape of `gates`; the families that are out have 0."""
-        soft: Tensor = self.gates
-        if self.gate == "softmax":
-            soft = (self.gates / self.temperature).softmax(-1)
-        if self.straight_through:
-            hard = self._masked(top(soft, self.straight_through))
-            # zero first, so that the forward is exactly the hard choice
-            return hard.detach() + (soft - soft.detach())
-        return soft if self.kept is None else self._masked(self.kept)
+        if self.given is not None:
+            return self.given
+        if self.kept is not None:
+            return self._masked(self.kept)
+        soft = self.soft()
+        if self.mode == "soft":
+            return soft
+        hard = top(soft, self.keep)
+        if self.mode == "gumbel" and self.training:
+            noise = -torch.empty_like(self.gates).exponential_().log()
+            soft = ((self.gates + noise) / self.temperature).softmax(-1)
+            hard = top(soft, self.keep)
+        # zero first, so that the forward is exactly the hard choice
+        return self._masked(hard).detach() + (soft - soft.detach())
 
     def _masked(self, kept: Tensor) -> Tensor:
         if self.gate == "raw":
@@ -93,7 +113,12 @@ class SelectableKANLayer(nn.Module):
             raise ModelError(
                 f"scores have shape {tuple(scores.shape)}, gates have {tuple(self.gates.shape)}"
             )
-        self.kept, self.straight_through = top(scores, keep), 0
+        self.kept, self.mode, self.temperature = top(scores, keep), "soft", 1.0
+
+    def entropy(self) -> Tensor:
+        """Mean entropy of the gates in nats, a scalar: log M where all are equal."""
+        p = self.gates.softmax(-1)
+        return -(p * p.clamp_min(1e-12).log()).sum(-1).mean()
 
     def folded(self) -> dict[str, Tensor]:
         """c~ = g c of each family, (n_out, n_in, K_m)."""
@@ -115,9 +140,10 @@ class SelectableKANLayer(nn.Module):
     @torch.no_grad()
     def pruned(self) -> "PrunedKANLayer":
         """The same function without the families that no edge chose."""
-        n_out, n_in, _ = next(iter(self.coefficients.values())).shape
         choice = self.choice()
-        by_edge = (choice[:, None] if self.per == "output" else choice).expand(n_out, n_in, -1)
+        by_edge = (choice[:, None] if self.per == "output" else choice).expand(
+            self.n_out, self.n_in, -1
+        )
         chosen = {
             f: by_edge[..., m].any(0).nonzero().flatten().tolist() for m, f in enumerate(self.pool)
         }
@@ -127,9 +153,11 @@ class SelectableKANLayer(nn.Module):
 class PrunedKANLayer(nn.Module):
     """(B, n_in) -> (B, n_out); each family is evaluated on the inputs that chose it alone."""
 
-    def __init__(self, of: SelectableKANLayer, chosen: dict[str, list[int]], by_edge: Tensor):
+    def __init__(
+        self, of: SelectableKANLayer, chosen: dict[str, list[int]], by_edge: Tensor
+    ) -> None:
         super().__init__()
-        self.chosen = chosen
+        self.n_in, self.n_out, self.chosen = of.n_in, of.n_out, chosen
         folded = of.folded()
         self.bases, self.coefficients = nn.ModuleDict(), nn.ParameterDict()
         for family, inputs in chosen.items():
@@ -138,19 +166,28 @@ class PrunedKANLayer(nn.Module):
             self.bases[family] = kept
             self.coefficients[family] = folded[family][:, inputs].clone()
             alive = by_edge[:, inputs, of.pool.index(family)].clone()
-            self.register_buffer(f"alive_{family}", None if alive.all() else alive)
+            self.register_buffer(
+                f"alive_{family}", None if alive.all() else alive, persistent=False
+            )
         self.base = copy.deepcopy(of.base)
         self.bias = nn.Parameter(of.bias.detach().clone())
 
+    def folded(self) -> dict[str, Tensor]:
+        """The coefficients of each family, (n_out, inputs that chose it, K_m), 0 where dropped."""
+        found = {}
+        for family, weight in self.coefficients.items():
+            alive = getattr(self, f"alive_{family}")
+            # edges that chose another family must not come back in training
+            found[family] = weight if alive is None else weight * alive[..., None]
+        return found
+
     def forward(self, x: Tensor) -> Tensor:
         """(B, n_in) -> (B, n_out)."""
-        values, weights = [], []
+        values = []
         for family, inputs in self.chosen.items():
-            values.append(self.bases[family](x[:, inputs]).flatten(1))
-            alive = getattr(self, f"alive_{family}")
-            weight = self.coefficients[family]
-            # edges that chose another family must not come back in training
-            weights.append((weight if alive is None else weight * alive[..., None]).flatten(1))
+            taken = x if len(inputs) == self.n_in else x[:, inputs]
+            values.append(self.bases[family](taken).flatten(1))
+        weights = [weight.flatten(1) for weight in self.folded().values()]
         y = F.linear(torch.cat(values, 1), torch.cat(weights, 1), self.bias)
         return y if self.base is None else y + self.base(F.silu(x))
 

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from stackwise.build.skan.layer import POOL, Per, SelectableKANLayer
+from stackwise.build.skan.bases import Wavelet
+from stackwise.build.skan.layer import POOL, Gate, Mode, Per, SelectableKANLayer
 from stackwise.errors import ModelError
 from stackwise.layers.one_hot import one_hot
 
@@ -24,6 +25,7 @@ class SKAN(nn.Module):
         hidden: nodes of each hidden layer.
         choice: families that each gate keeps, as nested lists of bools a layer, for a network that
             is pruned already; None keeps the whole pool.
+        selection: how that choice was made, a record that is kept with the network.
     """
 
     low: Tensor
@@ -39,15 +41,19 @@ class SKAN(nn.Module):
         hidden: Sequence[int] = (16,),
         pool: Sequence[str] = POOL,
         per: Per = "node",
+        gate: Gate = "softmax",
         grid: int = 5,
         degree: int = 4,
+        wavelet: Wavelet = "mexican-hat",
         choice: list[Any] | None = None,
+        selection: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.arguments: dict[str, Any] = {
             "n_numeric": n_numeric, "cardinalities": list(cardinalities), "n_outputs": n_outputs,
             "ranges": ranges, "hidden": list(hidden), "pool": list(pool), "per": per,
-            "grid": grid, "degree": degree, "choice": choice,
+            "gate": gate, "grid": grid, "degree": degree, "wavelet": wavelet, "choice": choice,
+            "selection": selection,
         }  # fmt: skip
         width = n_numeric + sum(cardinalities)
         if width == 0:
@@ -60,7 +66,10 @@ class SKAN(nn.Module):
         self.register_buffer("high", found[:, 1], persistent=False)
         layers: list[nn.Module] = []
         for i, (before, after) in enumerate(itertools.pairwise([width, *hidden, n_outputs])):
-            layer = SelectableKANLayer(before, after, pool=pool, per=per, grid=grid, degree=degree)
+            layer = SelectableKANLayer(
+                before, after, pool=pool, per=per, gate=gate, grid=grid, degree=degree,
+                wavelet=wavelet,
+            )  # fmt: skip
             if choice is not None:
                 layer.kept = torch.tensor(choice[i], dtype=torch.bool)
             layers.append(layer if choice is None else layer.pruned())
@@ -76,14 +85,30 @@ class SKAN(nn.Module):
         """(n_numeric,) rows whose value is outside of the range."""
         return ((numeric < self.low) | (numeric > self.high)).sum(0)
 
-    def forward(self, numeric: Tensor, categorical: Tensor) -> Tensor:
-        """(B, n_numeric) and (B, n_categorical) int64 -> (B, n_outputs)."""
+    def features(self, numeric: Tensor, categorical: Tensor) -> Tensor:
+        """(B, n_numeric) and (B, n_categorical) int64 -> (B, d), what the first layer sees."""
         x = self.scaled(numeric)
         if self.cardinalities:
             x = torch.cat([x, one_hot(categorical, self.cardinalities)], -1)
+        return x
+
+    def forward(self, numeric: Tensor, categorical: Tensor) -> Tensor:
+        """(B, n_numeric) and (B, n_categorical) int64 -> (B, n_outputs)."""
+        x = self.features(numeric, categorical)
         for layer in self.layers:
             x = layer(x)
         return x
+
+    @property
+    def selectable(self) -> list[SelectableKANLayer]:
+        """The layers that still have a choice."""
+        return [layer for layer in self.layers if isinstance(layer, SelectableKANLayer)]
+
+    def set_mode(self, mode: Mode, keep: int = 1) -> "SKAN":
+        """Let the gates of all layers act as `mode` says; returns the network."""
+        for layer in self.selectable:
+            layer.mode, layer.keep, layer.temperature = mode, keep, 1.0
+        return self
 
     @torch.no_grad()
     def pruned(self) -> "SKAN":

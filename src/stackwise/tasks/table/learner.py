@@ -42,7 +42,8 @@ from stackwise.tasks.table.outputs import (
 )
 from stackwise.tasks.table.targets import ClassTarget, NumberTarget, class_knobs
 from stackwise.training.batches import ArrayBatches
-from stackwise.training.loop import train
+from stackwise.training.loop import train_phases
+from stackwise.training.phases import Phase
 from stackwise.training.rules import Backprop, Rule, decays
 from stackwise.training.session import current_session, session
 from stackwise.training.trainable import Trainable
@@ -98,6 +99,17 @@ class TableLearner(TableEstimator):
             "lr": self.lr, "weight_decay": self.weight_decay, "grad_clip": self.grad_clip,
             "decay": self.decays, "schedule": self.schedule, "warmup": self.warmup,
         }  # fmt: skip
+
+    def build_phases(
+        self, batches: ArrayBatches, held: Part | None, watched: dict[str, Any]
+    ) -> list[Phase]:
+        """The phases of the fit: by default one of `build_rule`.
+
+        Args:
+            held: the validation rows. watched: `validate`, `monitor` and `mode` of the rules.
+        """
+        patience = self.patience if held is not None else None
+        return [Phase("train", self.build_rule(**watched), batches, self.max_epochs, patience)]
 
     def in_training(self, network: nn.Module) -> nn.Module:
         """What is trained: the network itself, or something that holds it."""
@@ -163,11 +175,10 @@ class TableLearner(TableEstimator):
         tensors = self._tensors(arrays, train_part)
         batches = self.build_batches(tensors, self._batch_size(len(arrays)), seed)
         validate, monitor = self._validation(held)
-        rule = self.build_rule(validate=validate, monitor=monitor, mode=self._mode())
+        watched = {"validate": validate, "monitor": monitor, "mode": self._mode()}
         with _threads(self.threads), _told(self.verbose):
-            trained = train(
-                self.in_training(network), rule, batches, max_epochs=self.max_epochs,
-                patience=self.patience if held is not None else None, seed=seed,
+            trained = train_phases(
+                self.in_training(network), self.build_phases(batches, held, watched), seed=seed,
                 precision=self.precision_of(network), device=self.device,
                 time_limit=self.time_limit,
             )  # fmt: skip

@@ -1,0 +1,281 @@
+"""S-KAN as estimators: three phases, and the choice of families that wins on validation rows."""
+
+import math
+import warnings
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from sklearn.utils.validation import check_is_fitted
+from torch import nn
+
+from stackwise.build.skan.bases import FAMILIES
+from stackwise.build.skan.layer import POOL
+from stackwise.build.skan.network import SKAN
+from stackwise.build.skan.rule import GateRule
+from stackwise.build.skan.selection import Score, choices, prune, race, scores
+from stackwise.catalog import Knob, learner
+from stackwise.errors import KnobError
+from stackwise.tasks.table.contract import FeatureContract, TableArrays
+from stackwise.tasks.table.estimator import Part
+from stackwise.tasks.table.learner import TableClassifier, TableLearner, TableRegressor
+from stackwise.tasks.table.outputs import batch_loss
+from stackwise.training.batches import ArrayBatches
+from stackwise.training.phases import Phase
+from stackwise.training.rules import learning_rate_factor
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+ROWS = 2048
+"""Most rows over which scores and means are taken."""
+WAYS: tuple[Score, ...] = ("gate", "contribution", "taylor")
+
+CARD: dict[str, Any] = {
+    "title": "A Kolmogorov-Arnold network that chooses its activation families",
+    "paper": "2408.08338",
+    "training": {
+        "lr": 1e-2, "schedule": "cosine", "preprocess": "standard", "patience": None,
+    },
+    "presets": {
+        "quick": {"max_epochs": 40},
+        "standard": {},
+        "best": {"pool": list(FAMILIES), "hidden": [32], "max_epochs": 300},
+    },
+    "verified": "tests/build/test_skan.py",
+}  # fmt: skip
+
+
+class OutsideRange(UserWarning):
+    """Numbers beyond those of training; `counts` has the rows by feature."""
+
+    def __init__(self, counts: dict[str, int]) -> None:
+        self.counts = counts
+        listed = ", ".join(f"{name!r} in {count:,} rows" for name, count in counts.items())
+        super().__init__(
+            f"numbers outside of the range of training, where edge functions flatten: {listed}"
+        )
+
+
+class SKANKnobs(TableLearner):
+    """The knobs, the network and the phases that the classifier and the regressor share."""
+
+    ranges_: list[list[float]]
+
+    def __init__(
+        self,
+        *,
+        hidden: Annotated[Sequence[int], Knob("nodes of each hidden layer")] = (16,),
+        pool: Annotated[Sequence[str], Knob("families to choose among")] = POOL,
+        keep: Annotated[
+            int | Literal["all", "validation"],
+            Knob("families that a gate keeps; validation lets one race against all", ge=1),
+        ] = "validation",
+        select_by: Annotated[
+            Literal["validation", "gate", "contribution", "taylor", "ablation", "random"],
+            Knob("what decides which stay; validation lets the others' choices race"),
+        ] = "validation",
+        select: Annotated[
+            Literal["straight", "gumbel", "anneal"], Knob("how gates commit in the second phase")
+        ] = "gumbel",
+        per: Annotated[
+            Literal["node", "edge", "output", "layer"], Knob("what has a gate of its own")
+        ] = "node",
+        gate: Annotated[
+            Literal["softmax", "raw"], Knob("weights that sum to one, or free ones")
+        ] = "softmax",
+        phases: Annotated[
+            Sequence[float], Knob("shares of the epochs: full, selective, pruned")
+        ] = (0.4, 0.3, 0.3),
+        pruned_lr: Annotated[
+            float, Knob("learning rate of the third phase, as a share of lr", gt=0, log=True)
+        ] = 1.0,
+        race: Annotated[
+            float, Knob("share of the third phase's epochs that a candidate gets", gt=0, le=1)
+        ] = 1.0,
+        entropy: Annotated[float, Knob("penalty on the entropy of the gates", ge=0)] = 0.0,
+        grid: Annotated[int, Knob("intervals of splines and ReLU functions", ge=1)] = 5,
+        degree: Annotated[int, Knob("degree of the polynomials", ge=1)] = 4,
+        wavelet: Annotated[
+            Literal["mexican-hat", "morlet", "dog", "meyer"], Knob("the mother wavelet")
+        ] = "mexican-hat",
+    ) -> None:
+        """A network of learnable edge functions whose families are chosen."""
+
+    def before_build(self, arrays: TableArrays, target: np.ndarray) -> None:
+        """Find the range of each number on the training rows."""
+        self.ranges_ = [[float(c.min()), float(c.max())] for c in arrays.numeric.T]
+
+    def build_network(self, contract: FeatureContract, n_outputs: int) -> nn.Module:
+        """A `SKAN` of the estimator's size."""
+        if isinstance(self.keep, int) and self.keep > len(self.pool):
+            raise KnobError(f"keep ({self.keep}) exceeds the pool ({len(self.pool)})")
+        shares = tuple(self.phases)
+        if len(shares) != 3 or min(shares) <= 0 or not math.isclose(sum(shares), 1, abs_tol=1e-6):
+            raise KnobError(f"phases must be three shares above 0 that sum to 1, got {shares}")
+        return SKAN(
+            n_numeric=contract.n_numeric, cardinalities=contract.cardinalities,
+            n_outputs=n_outputs, ranges=self.ranges_, hidden=[int(n) for n in self.hidden],
+            pool=list(self.pool), per=self.per, gate=self.gate, grid=self.grid,
+            degree=self.degree, wavelet=self.wavelet,
+        )  # fmt: skip
+
+    def decays(self, name: str, parameter: nn.Parameter) -> bool:
+        """Coefficients and base weights decay, and so do gates, lest one drives the other."""
+        return name.endswith("gates") or "coefficients" in name or name.endswith("base.weight")
+
+    def build_phases(
+        self, batches: ArrayBatches, held: Part | None, watched: dict[str, Any]
+    ) -> list[Phase]:
+        """Full training, selective training, and training of what pruning leaves."""
+        patience = self.patience if held is not None else None
+
+        def rule(lr: float = 1.0, anneal: bool = False) -> GateRule:
+            options = self.rule_options() | {"lr": self.lr * lr}
+            return GateRule(entropy=self.entropy, anneal=anneal, **options, **watched)
+
+        if self.keep == "all" or len(self.pool) == 1:
+            return [Phase("full", rule(), batches, self.max_epochs, patience)]
+        first, second, third = (max(1, round(s * self.max_epochs)) for s in self.phases)
+        mode = "gumbel" if self.select == "gumbel" else "straight"
+        mode = "soft" if self.select == "anneal" else mode
+
+        def smaller(network: nn.Module) -> nn.Module:
+            assert isinstance(network, SKAN)
+            return self._pruned(network, batches, held, watched, max(1, round(self.race * third)))
+
+        return [
+            Phase("full", rule(), batches, first, patience),
+            Phase(
+                "selective", rule(anneal=self.select == "anneal"), batches, second, keep="last",
+                start=lambda network: network.set_mode(mode, self._least),  # type: ignore[operator]
+            ),
+            Phase(
+                "pruned", rule(self.pruned_lr), batches, third, patience, start=smaller,
+                rebuild=lambda arguments: SKAN(**arguments),
+            ),
+        ]  # fmt: skip
+
+    @property
+    def _least(self) -> int:
+        """Families that a gate keeps where it is pruned."""
+        return 1 if self.keep == "validation" else int(self.keep)
+
+    def _pruned(
+        self,
+        network: SKAN,
+        batches: ArrayBatches,
+        held: Part | None,
+        watched: dict[str, Any],
+        epochs: int,
+    ) -> SKAN:
+        """Choose, prune, and note how in the network's arguments, which a resume finds again."""
+        device = next(network.parameters()).device
+        network.set_mode("soft")
+        seen = {name: tensor[:ROWS].to(device) for name, tensor in batches.tensors.items()}
+        judged = seen
+        if held is not None:
+            tensors = self._tensors(self._quietly(held.frame), held)
+            judged = {name: tensor[:ROWS].to(device) for name, tensor in tensors.items()}
+        way: str = self.select_by
+        losses: dict[str, float] = {}
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed_)
+            if way == "validation" and held is None:
+                way = "contribution"  # a race on training rows would crown the most flexible
+            if way == "validation":
+                sign = 1.0 if watched["mode"] == "min" else -1.0
+                found = choices(network, self._least, judged, batch_loss, WAYS)
+                if self.keep == "validation":
+                    found["all"] = [torch.ones_like(g.gates).bool() for g in network.selectable]
+                way, choice, losses = race(
+                    network, found, seen,
+                    lambda candidate: self._learn(candidate, batches, epochs, device),
+                    lambda made: sign * watched["validate"](made)[watched["monitor"]],
+                )  # fmt: skip
+            else:
+                rows = judged if way in ("taylor", "ablation") else seen
+                choice = choices(network, self._least, rows, batch_loss, (way,))[way]  # type: ignore[arg-type]
+            gate = [layer.soft().tolist() for layer in network.selectable]
+            parts = scores(network, "contribution", seen, batch_loss)
+        made = prune(network, choice, seen)
+        made.arguments["selection"] = {
+            "score": way, "losses": losses, "gate": gate,
+            "contribution": [score.tolist() for score in parts],
+        }  # fmt: skip
+        return made
+
+    def _learn(
+        self, network: SKAN, batches: ArrayBatches, epochs: int, device: torch.device
+    ) -> None:
+        """Train a candidate of the race for a few epochs, in the order of rows of the fit."""
+        optimizer = torch.optim.AdamW(
+            network.parameters(), lr=self.lr * self.pruned_lr, weight_decay=0.0, fused=True
+        )
+        total, step = epochs * len(batches), 0
+        for epoch in range(epochs):
+            for batch in batches.epoch(epoch):
+                factor = learning_rate_factor(step, total, schedule=self.schedule, warmup=0.0)
+                optimizer.param_groups[0]["lr"] = self.lr * self.pruned_lr * factor
+                step += 1
+                taken = {name: tensor.to(device) for name, tensor in batch.items()}
+                batch_loss(network, taken).backward()
+                if self.grad_clip is not None:
+                    nn.utils.clip_grad_norm_(network.parameters(), self.grad_clip)
+                optimizer.step()
+                optimizer.zero_grad(set_to_none=True)
+
+    def transform_columns(self, X: Any) -> TableArrays:
+        """Read a table, and warn of numbers outside of the range of training."""
+        arrays = super().transform_columns(X)
+        limits = np.array(self.network_.arguments["ranges"], dtype=np.float32).reshape(-1, 2)
+        out = (arrays.numeric < limits[:, 0]) | (arrays.numeric > limits[:, 1])
+        counts = dict(zip(self.contract_.numeric_names, out.sum(0).tolist(), strict=True))
+        if out.any():
+            warnings.warn(OutsideRange({n: c for n, c in counts.items() if c}), stacklevel=2)
+        return arrays
+
+    @property
+    def choice_(self) -> pd.DataFrame:
+        """What was chosen: layer, node, family, and its gate and contribution when it was."""
+        check_is_fitted(self, "network_")
+        made = self.network_.arguments
+        pool, record = made["pool"], made["selection"] or {}
+        rows = []
+        for place, layer in enumerate(made["choice"] or []):
+            for index in np.argwhere(np.array(layer)):
+                *node, family = index.tolist()
+                at = (place, *index.tolist())
+                rows.append({
+                    "layer": place, "node": ", ".join(map(str, node)) or "all",
+                    "family": pool[family], "gate": _at(record.get("gate"), at),
+                    "contribution": _at(record.get("contribution"), at),
+                })  # fmt: skip
+        return pd.DataFrame(rows, columns=["layer", "node", "family", "gate", "contribution"])
+
+    def plot_edge(self, layer: int, node: int, output: int) -> "Figure":
+        """A picture of the function that leads from a node of a layer to one of its outputs."""
+        from stackwise.build.skan.edges import edge_figure
+
+        check_is_fitted(self, "network_")
+        return edge_figure(self.network_, layer, node, output)
+
+
+def _at(nested: Any, place: tuple[int, ...]) -> float:
+    if nested is None:
+        return math.nan
+    for index in place:
+        nested = nested[index]
+    return float(nested)
+
+
+@learner("skan", problem="classification", **CARD)
+class SKANClassifier(SKANKnobs, TableClassifier):
+    """Train a network of edge functions, choose their families on validation rows, and prune."""
+
+
+@learner("skan", problem="regression", **CARD)
+class SKANRegressor(SKANKnobs, TableRegressor):
+    """Train a network of edge functions, choose their families on validation rows, and prune."""

@@ -1,0 +1,150 @@
+"""Which families stay: scores of every family at every node, and a race of their choices.
+
+    gate          g
+    contribution  g * RMS over rows and outputs of the centred phi
+    taylor        | g dL/dg |, the change of the loss to first order when the family goes
+    ablation      L without the family - L, one forward a family and node
+
+A score says what a family does within the mixture, not how well it would do alone, and the largest
+gate chooses badly (see the evidence). So `race` lets the choice of each score, and each family
+everywhere, train for a short while and keeps the one with the smallest loss on validation rows.
+
+Source: arXiv 2408.08338, phases two and three. Differs from the paper: its rule was not readable.
+"""
+
+import copy
+from collections.abc import Callable, Mapping
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from stackwise.build.skan.layer import SelectableKANLayer, top
+from stackwise.build.skan.network import SKAN
+
+Score = Literal["gate", "contribution", "taylor", "ablation", "random"]
+Loss = Callable[[nn.Module, dict[str, Tensor]], Tensor]
+Choice = list[Tensor]
+"""For each layer a bool tensor in the shape of its gates: the families that stay."""
+
+
+def scores(network: SKAN, how: Score, rows: dict[str, Tensor], loss: Loss) -> list[Tensor]:
+    """The score of every family, for each layer in the shape of its gates.
+
+    Args:
+        rows: `numeric` and `categorical`, with what `loss(network, rows)` asks for besides.
+    """
+    soft = copy.deepcopy(network).eval().set_mode("soft")
+    layers = soft.selectable
+    if how == "gate":
+        return [layer.soft().detach() for layer in layers]
+    if how == "random":
+        return [torch.rand_like(layer.gates) for layer in layers]
+    if how == "contribution":
+        return _contributions(soft, rows)
+    for layer in layers:
+        layer.given = layer.soft().detach().requires_grad_()
+    if how == "taylor":
+        loss(soft, rows).backward()
+        given = [layer.given for layer in layers]
+        return [(g * g.grad).abs().detach() for g in given if g is not None and g.grad is not None]
+    return [_ablation(soft, layer, rows, loss) for layer in layers]
+
+
+@torch.no_grad()
+def _ablation(
+    network: SKAN, layer: SelectableKANLayer, rows: dict[str, Tensor], loss: Loss
+) -> Tensor:
+    whole = layer.given
+    assert whole is not None
+    before = float(loss(network, rows))
+    found = torch.empty_like(whole)
+    for place in range(whole.numel()):
+        without = whole.detach().clone()
+        without.view(-1)[place] = 0
+        layer.given = without
+        found.view(-1)[place] = float(loss(network, rows)) - before
+    layer.given = whole
+    return found
+
+
+@torch.no_grad()
+def _contributions(network: SKAN, rows: Mapping[str, Tensor]) -> list[Tensor]:
+    found = []
+    x = network.features(rows["numeric"], rows["categorical"])
+    for layer in network.selectable:
+        variance = []
+        for family in layer.pool:
+            values = layer.bases[family](x)
+            centred = values - values.mean(0)
+            spread = torch.einsum("bik,bil->ikl", centred, centred) / len(x)
+            c = layer.coefficients[family]
+            variance.append(torch.einsum("jik,ikl,jil->ji", c, spread, c))
+        by_edge = torch.stack(variance, -1)
+        dims = {"node": (0,), "edge": (), "output": (1,), "layer": (0, 1)}[layer.per]
+        mean = by_edge.mean(dims) if dims else by_edge
+        found.append(layer.soft().abs() * mean.clamp_min(0).sqrt())
+        x = layer(x)
+    return found
+
+
+@torch.no_grad()
+def prune(network: SKAN, choice: Choice, rows: Mapping[str, Tensor]) -> SKAN:
+    """The network of the chosen families alone; means of what goes move into the biases.
+
+    The mean is taken over `rows`, so that the inputs of the next layer keep their place.
+    """
+    chosen = copy.deepcopy(network).eval()
+    x = chosen.features(rows["numeric"], rows["categorical"])
+    for layer, kept in zip(chosen.selectable, choice, strict=True):
+        before = layer(x)
+        layer.select(kept.float(), int(kept.sum(-1).flatten()[0]))
+        layer.bias += (before - layer(x)).mean(0)
+        x = before
+    return chosen.pruned().train(network.training)
+
+
+def choices(
+    network: SKAN, keep: int, rows: dict[str, Tensor], loss: Loss, ways: tuple[Score, ...]
+) -> dict[str, Choice]:
+    """The choice of each score by its name; where one family stays, also each family everywhere."""
+    found = {way: [top(s, keep) for s in scores(network, way, rows, loss)] for way in ways}
+    if keep == 1:
+        for place, family in enumerate(network.arguments["pool"]):
+            found |= {f"{family} everywhere": [_only(g, place) for g in network.selectable]}
+    return found
+
+
+def _only(layer: SelectableKANLayer, place: int) -> Tensor:
+    mask = torch.zeros_like(layer.gates, dtype=torch.bool)
+    mask[..., place] = True
+    return mask
+
+
+def race(
+    network: SKAN,
+    candidates: Mapping[str, Choice],
+    rows: Mapping[str, Tensor],
+    learn: Callable[[SKAN], None],
+    judge: Callable[[SKAN], float],
+) -> tuple[str, Choice, dict[str, float]]:
+    """Prune by each choice, train shortly, and keep the choice of the smallest loss.
+
+    Returns:
+        The winner's name, its choice, and the loss of each candidate.
+    """
+    losses: dict[str, float] = {}
+    for name, choice in candidates.items():
+        twin = next((other for other in losses if _same(candidates[other], choice)), None)
+        if twin is not None:
+            losses[name] = losses[twin]
+            continue
+        smaller = prune(network, choice, rows).train()
+        learn(smaller)
+        losses[name] = judge(smaller.eval())
+    winner = min(losses, key=lambda name: losses[name])
+    return winner, candidates[winner], losses
+
+
+def _same(one: Choice, other: Choice) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
