@@ -30,8 +30,8 @@ CARD: dict[str, Any] = {
         "patience": None, "preprocess": "standard",
     },
     "presets": {
-        "quick": {"feature_dim": 16, "heads": 4, "blocks": 2, "max_epochs": 120,
-                  "memory_size": 500},
+        "quick": {"feature_dim": 16, "heads": 4, "blocks": 2, "max_epochs": 60, "lr": 0.02,
+                  "memory_size": 300},
         "standard": {},
         "best": {"blocks": 8, "max_epochs": 2000, "follow_share": 0.02},
     },
