@@ -88,6 +88,7 @@ class Card:
     Attributes:
         verified: the test that holds it against the authors' own code.
         requires: optional packages that it needs, each with the extra that installs it.
+        most_rows: training rows up to which a comparison takes it in by itself; None for any.
     """
 
     slug: str
@@ -101,6 +102,16 @@ class Card:
     package: str = "stackwise"
     entries: list[Entry] = field(default_factory=list)
     requires: dict[str, str] = field(default_factory=dict)
+    most_rows: int | None = None
+
+    def too_many(self, rows: int) -> str | None:
+        """A sentence where a table has more training rows than this method is made for."""
+        if self.most_rows is None or rows <= self.most_rows:
+            return None
+        return (
+            f"{self.slug} is made for tables of at most {self.most_rows:,} training rows, this one "
+            f"has {rows:,}; --method {self.slug} takes it in all the same"
+        )
 
     @property
     def lacking(self) -> str | None:
@@ -176,6 +187,7 @@ def learner(
     verified: str | None = None,
     verb: str | None = None,
     requires: Mapping[str, str] | None = None,
+    most_rows: int | None = None,
 ) -> Callable[[T], T]:
     """Register an estimator class.
 
@@ -190,6 +202,7 @@ def learner(
         _write_init(typing.cast(type, cls), training or {})
         of = _add(slug, title, "learner", cls, paper, tasks, presets, verified, verb, problem)
         of.requires |= dict(requires or {})
+        of.most_rows = most_rows
         return cls
 
     return register

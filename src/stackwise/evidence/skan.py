@@ -30,7 +30,7 @@ FUNCTIONS: dict[str, tuple[int, Callable[[np.ndarray], np.ndarray]]] = {
     "ten inputs": (10, lambda x: np.exp(0.1 * (np.sin(np.pi * x / 2) ** 2).sum(0))),
 }
 POOL = ("bspline", "rbf", "cheby", "wavelet", "relu")
-PRUNED = ("gate", "contribution", "taylor", "validation", "random")
+PRUNED: tuple[Any, ...] = ("gate", "contribution", "taylor", "validation", "random")
 SETTINGS: dict[str, dict[str, Any]] = {
     "smoke": {"functions": ("product",), "rows": 100, "seeds": (0,), "epochs": 4, "tables": (),
               "table_epochs": 3, "table_rows": None},
@@ -214,14 +214,14 @@ def _tables(settings: dict[str, Any], scale: Scale) -> list[Claim]:
         for seed in settings["seeds"]:
             task = TableTask.load(table, seed=seed, max_rows=settings["table_rows"])
             regression = task.problem == "regression"
-            shared = {"max_epochs": settings["table_epochs"], "random_state": seed}
+            shared: dict[str, Any] = {"max_epochs": settings["table_epochs"], "random_state": seed}
             own = (SKANRegressor if regression else SKANClassifier)(**shared)
             own.fit(*task.part("train"), validation=task.part("validation"))
             inputs = own.contract_.n_numeric + sum(own.contract_.cardinalities)
             counts.append(_count(own))
             width = _width(inputs, counts[-1], own.n_outputs_)
             mlp = MLPRegressor if regression else MLPClassifier
-            plain = {"schedule": "cosine", "dropout": 0.0, "n_blocks": 2}
+            plain: dict[str, Any] = {"schedule": "cosine", "dropout": 0.0, "n_blocks": 2}
             raced = [
                 mlp(**shared, **plain, lr=lr, width=width, preprocess=how).fit(
                     *task.part("train"), validation=task.part("validation")

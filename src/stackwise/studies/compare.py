@@ -147,7 +147,7 @@ def _serving(task: Any, methods: Iterable[str] | None) -> dict[str, Card]:
     """The cards to compare: those named, or every learner that serves the task and its problem."""
     serving = _all_serving(task)
     if methods is None:
-        return {slug: of for slug, of in serving.items() if not of.lacking}
+        return {slug: of for slug, of in serving.items() if _why_not(of, task) is None}
     picked = {}
     for slug in methods:
         if slug not in serving:
@@ -175,10 +175,16 @@ def _all_serving(task: Any) -> dict[str, Card]:
 
 
 def _left_out(task: Any, methods: Iterable[str] | None) -> list[str]:
-    """Sentences about the methods that take no part since something is not installed."""
+    """Sentences about the methods that take no part by themselves."""
     if methods is not None:
         return []
-    return [of.lacking for of in _all_serving(task).values() if of.lacking]
+    reasons = (_why_not(of, task) for of in _all_serving(task).values())
+    return [reason for reason in reasons if reason is not None]
+
+
+def _why_not(of: Card, task: Any) -> str | None:
+    """Why a method takes no part unless it is named: not installed, or made for smaller tables."""
+    return of.lacking or of.too_many(len(task.part("train")[1]))
 
 
 def plan(

@@ -25,6 +25,7 @@ from stackwise.training.trainable import Trainable
 CARD: dict[str, Any] = {
     "title": "A network that looks similar training rows up",
     "paper": "2206.00664",
+    "most_rows": 2000,
     "training": {
         "lr": 1e-2, "weight_decay": 0.1, "schedule": "cosine", "warmup": 0.05, "max_epochs": 500,
         "patience": None, "preprocess": "standard",

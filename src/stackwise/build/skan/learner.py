@@ -3,7 +3,7 @@
 import math
 import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import numpy as np
 import pandas as pd
@@ -230,7 +230,9 @@ class SKANKnobs(TableLearner):
     def transform_columns(self, X: Any) -> TableArrays:
         """Read a table, and warn of numbers outside of the range of training."""
         arrays = super().transform_columns(X)
-        limits = np.array(self.network_.arguments["ranges"], dtype=np.float32).reshape(-1, 2)
+        limits = np.array(cast(SKAN, self.network_).arguments["ranges"], dtype=np.float32).reshape(
+            -1, 2
+        )
         out = (arrays.numeric < limits[:, 0]) | (arrays.numeric > limits[:, 1])
         counts = dict(zip(self.contract_.numeric_names, out.sum(0).tolist(), strict=True))
         if out.any():
@@ -241,7 +243,7 @@ class SKANKnobs(TableLearner):
     def choice_(self) -> pd.DataFrame:
         """What was chosen: layer, node, family, and its gate and contribution when it was."""
         check_is_fitted(self, "network_")
-        made = self.network_.arguments
+        made = cast(SKAN, self.network_).arguments
         pool, record = made["pool"], made["selection"] or {}
         rows = []
         for place, layer in enumerate(made["choice"] or []):
@@ -260,7 +262,7 @@ class SKANKnobs(TableLearner):
         from stackwise.build.skan.edges import edge_figure
 
         check_is_fitted(self, "network_")
-        return edge_figure(self.network_, layer, node, output)
+        return edge_figure(cast(SKAN, self.network_), layer, node, output)
 
 
 def _at(nested: Any, place: tuple[int, ...]) -> float:

@@ -99,7 +99,7 @@ def prune(network: SKAN, choice: Choice, rows: Mapping[str, Tensor]) -> SKAN:
     for layer, kept in zip(chosen.selectable, choice, strict=True):
         before = layer(x)
         layer.select(kept.float(), int(kept.sum(-1).flatten()[0]))
-        layer.bias += (before - layer(x)).mean(0)
+        layer.bias.add_((before - layer(x)).mean(0))
         x = before
     return chosen.pruned().train(network.training)
 
@@ -108,7 +108,9 @@ def choices(
     network: SKAN, keep: int, rows: dict[str, Tensor], loss: Loss, ways: tuple[Score, ...]
 ) -> dict[str, Choice]:
     """The choice of each score by its name; where one family stays, also each family everywhere."""
-    found = {way: [top(s, keep) for s in scores(network, way, rows, loss)] for way in ways}
+    found: dict[str, Choice] = {
+        way: [top(s, keep) for s in scores(network, way, rows, loss)] for way in ways
+    }
     if keep == 1:
         for place, family in enumerate(network.arguments["pool"]):
             found |= {f"{family} everywhere": [_only(g, place) for g in network.selectable]}
