@@ -71,7 +71,9 @@ def _join(out: Path, members: Sequence[Run], task: Any, seed: int, command: str 
     joined = StackedPredictions(
         problem="regression" if task.classes is None else "classification",
         classes=None if task.classes is None else list(task.classes), random_state=seed,
-    ).fit(found, target[known], ordered="time" in task.options)  # fmt: skip
+    ).fit(
+        found, target[known], ordered="time" in task.options, few_is_fine=True
+    )  # fmt: skip
     seconds = time.perf_counter() - began
     kept = {name: runs.load(names[name].folder) for name in joined.kept_}
     learner = Stacked(kept, joined, task.classes, _notes(joined, members))
