@@ -15,6 +15,8 @@ PYTEST := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1 $(BIN)
 DEMO ?= demo
 ROWS ?= 10000
 SEEDS ?= 3
+# Side by side where there are several cores; a run's numbers do not depend on it.
+TABLES ?= --workers 2
 
 .PHONY: help install demo test check lint generated index generate docs bench evidence data lock clean
 
@@ -46,14 +48,15 @@ data: $(READY) ## the optional data sets that come from npm and Debian, where th
 
 demo: $(READY) ## compare, prune and probe on real data; ends with one page, demo/report.html
 	$(STACKWISE) compare diamonds --target price --max-rows $(ROWS) --seeds $(SEEDS) --preset quick \
-	  --out $(DEMO)/diamonds --resume
+	  $(TABLES) --out $(DEMO)/diamonds --resume
 	$(STACKWISE) compare adult --target salary --max-rows $(ROWS) --seeds $(SEEDS) --preset quick \
-	  --out $(DEMO)/adult --resume
+	  $(TABLES) --out $(DEMO)/adult --resume
+	$(STACKWISE) compare wdbc --seeds $(SEEDS) --preset quick --stack --out $(DEMO)/wdbc --resume
 	best=$$($(BIN)/python scripts/best_network.py $(DEMO)/diamonds); \
 	$(STACKWISE) apply gradual-pruning "$$best" --data diamonds --preset quick \
 	  --out $(DEMO)/pruned --resume
 	$(STACKWISE) probe depth-efficiency smollm2-135m --preset quick --out $(DEMO)/depth --resume
-	$(STACKWISE) report $(DEMO)/diamonds $(DEMO)/adult $(DEMO)/pruned $(DEMO)/depth \
+	$(STACKWISE) report $(DEMO)/diamonds $(DEMO)/adult $(DEMO)/wdbc $(DEMO)/pruned $(DEMO)/depth \
 	  --out $(DEMO)/report.html
 
 # ----------------------------------------------------------------------------- checks

@@ -14,7 +14,7 @@ from stackwise import SKANClassifier, SKANRegressor, skan_edges
 from stackwise.build.skan import SKAN, OutsideRange, edge_values
 from stackwise.build.skan.layer import PrunedKANLayer
 from stackwise.build.skan.selection import prune, scores
-from stackwise.errors import Interrupted, KnobError, ModelError
+from stackwise.errors import DataError, Interrupted, KnobError, ModelError
 from stackwise.tasks.table.outputs import batch_loss
 from stackwise.training.session import session
 
@@ -222,3 +222,11 @@ def test_a_prediction_does_not_depend_on_how_rows_are_batched(rows: int):
 )
 def test_the_estimator_keeps_the_contract_of_scikit_learn(estimator, check):
     check(estimator)
+
+
+def test_a_table_of_too_many_categories_is_refused_with_the_batches_that_would_fit():
+    rng = np.random.default_rng(0)
+    codes = rng.integers(0, 500, (1200, 120))
+    frame = pd.DataFrame({f"c{i}": [f"v{code}" for code in codes[:, i]] for i in range(120)})
+    with pytest.raises(DataError, match=r"batch_size=\d+ would fit"):
+        SKANRegressor(max_epochs=3, batch_size=512).fit(frame, rng.normal(size=1200))

@@ -11,13 +11,13 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
-from stackwise.build.skan.bases import FAMILIES
+from stackwise.build.skan.bases import FAMILIES, basis
 from stackwise.build.skan.layer import POOL
 from stackwise.build.skan.network import SKAN
 from stackwise.build.skan.rule import GateRule
 from stackwise.build.skan.selection import Score, choices, prune, race, scores
 from stackwise.catalog import Knob, learner
-from stackwise.errors import KnobError
+from stackwise.errors import DataError, KnobError
 from stackwise.tasks.table.contract import FeatureContract, TableArrays
 from stackwise.tasks.table.estimator import Part
 from stackwise.tasks.table.learner import TableClassifier, TableLearner, TableRegressor
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 ROWS = 2048
 """Most rows over which scores and means are taken."""
+VALUES = 6
+"""How many times a training step holds the basis values of a row, forward and backward."""
+MOST_BYTES = 4 * 2**30
 WAYS: tuple[Score, ...] = ("gate", "contribution", "taylor")
 
 CARD: dict[str, Any] = {
@@ -107,6 +110,27 @@ class SKANKnobs(TableLearner):
     def before_build(self, arrays: TableArrays, target: np.ndarray) -> None:
         """Find the range of each number on the training rows."""
         self.ranges_ = [[float(c.min()), float(c.max())] for c in arrays.numeric.T]
+        self._check_memory(len(arrays))
+
+    def _check_memory(self, rows: int) -> None:
+        """Refuse steps whose basis values would not fit: each input has some of each family.
+
+        Raises:
+            DataError: the sentence says which batches would fit.
+        """
+        inputs = self.contract_.n_numeric + sum(self.contract_.cardinalities)
+        sizes = sum(basis(f, 1, grid=self.grid, degree=self.degree).size for f in self.pool)
+        a_row = 4 * VALUES * inputs * sizes
+        batch = self._batch_size(rows)
+        if batch * a_row <= MOST_BYTES:
+            return
+        fits = MOST_BYTES // a_row
+        would = f"batch_size={fits} would fit" if fits else "leave columns out or shrink the pool"
+        raise DataError(
+            f"{inputs:,} inputs (categories are one-hot) with {sizes} basis functions each would "
+            f"take about {batch * a_row / 2**30:.2g} GiB in a step of {batch} rows, more than "
+            f"{MOST_BYTES / 2**30:.2g}; {would}"
+        )
 
     def build_network(self, contract: FeatureContract, n_outputs: int) -> nn.Module:
         """A `SKAN` of the estimator's size."""
