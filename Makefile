@@ -13,7 +13,7 @@ STACKWISE := $(BIN)/stackwise
 PYTEST := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
 # The demo's folder, training rows and seeds: 'make demo DEMO=small ROWS=1500 SEEDS=1' is a short one.
 DEMO ?= demo
-ROWS ?= 10000
+ROWS ?= 4000
 SEEDS ?= 3
 # Side by side where there are several cores; a run's numbers do not depend on it.
 TABLES ?= --workers 2
