@@ -38,6 +38,10 @@ BLOCK = (
     "rows go through in blocks of 64, so that no prediction depends on its neighbours; a batch of "
     "all rows makes better use of the matrix products"
 )
+PACKED = (
+    "torch's attention packs the projections of keys and values into one product; recordings of one "
+    "size also differ by a tenth from time to time"
+)
 
 
 class PlainBlock(nn.Module):
@@ -123,7 +127,7 @@ def steps(rows: int, columns: int, memory: str = "full") -> tuple[Callable[[], N
 def measure(case: str, rows: int, columns: int, repeats: int, threads: int) -> None:
     """Print the steps and the predictions of one size."""
     line(f"training step, {case}", *alternate(*steps(rows, columns), repeats), PEER, "s", "float32",
-         threads)  # fmt: skip
+         threads, PACKED)  # fmt: skip
     ours, x, codes, _ = made(rows, columns)
     plain = Plain(made(rows, columns)[0]).eval()
     ours.eval()

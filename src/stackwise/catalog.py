@@ -389,7 +389,10 @@ def preset_values(of: Card, preset: str | None, entry: Entry) -> dict[str, Any]:
     if preset not in of.presets and preset not in ("quick", "best"):
         names = sorted({*of.presets, "quick", "standard", "best"})
         raise KnobError(f"{of.slug} has no preset {preset!r}.{nearest(preset, names)}")
-    return entry.check(of.presets.get(preset, {}))
+    values = of.presets.get(preset, {})
+    # a card's entries of several kinds share its presets: each takes the knobs that it has
+    elsewhere = {name for other in of.entries for name in other.knobs} - set(entry.knobs)
+    return entry.check({name: v for name, v in values.items() if name not in elsewhere})
 
 
 def cards(*, baselines: bool = True) -> dict[str, Card]:

@@ -4,8 +4,8 @@
     check("my-method")          # raises AssertionError with the sentence of the first failure
 
 The checks read the card and run the method as its preset `quick` says, on small inputs: a table
-for learners; a fitted learner, a language model and a vision model for transforms and probes, which
-must take at least one of the three. They are this library's own tests too.
+for learners; a fitted learner (the method's own where it has one), a language model and a vision
+model for transforms and probes, which must take at least one of them. They are this library's own tests too.
 """
 
 import copy
@@ -235,6 +235,14 @@ class _Done:
         self.result, self.model, self.before = result, model, before
 
 
+def own_learners(of: Card) -> Iterator[tuple[str, Any, Any]]:
+    """The method's own learners, fitted: what its transforms and probes may be made for."""
+    for entry in of.entries:
+        if entry.kind == "learner":
+            X, y = table_rows(entry)
+            yield f"a fitted {entry.name}", entry.load()(**quick_knobs(of, entry)).fit(X, y), X
+
+
 def _run(of: Card, entry: Entry) -> _Done:
     """Run an entry on the first input that it takes."""
     knobs = quick_knobs(of, entry)
@@ -247,7 +255,7 @@ def _run(of: Card, entry: Entry) -> _Done:
             )
             return _Done(entry.load()(**knobs).fit(*table_rows(entry)), None, {})
         refusals = []
-        for name, model, data in model_inputs():
+        for name, model, data in (*own_learners(of), *model_inputs()):
             before = model_state(model)
             try:
                 return _Done(entry.load()(model, data, **knobs), model, before)
