@@ -39,8 +39,8 @@ BLOCK = (
     "all rows makes better use of the matrix products"
 )
 PACKED = (
-    "torch's attention packs the projections of keys and values into one product; recordings of one "
-    "size also differ by a tenth from time to time"
+    "torch's attention packs the projections of keys and values into one product; recordings of "
+    "one size also differ by a tenth from time to time"
 )
 
 

@@ -5,7 +5,8 @@
 
 The checks read the card and run the method as its preset `quick` says, on small inputs: a table
 for learners; a fitted learner (the method's own where it has one), a language model and a vision
-model for transforms and probes, which must take at least one of them. They are this library's own tests too.
+model for transforms and probes, which must take at least one of them. They are this library's own
+tests too.
 """
 
 import copy

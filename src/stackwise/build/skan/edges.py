@@ -185,7 +185,7 @@ def skan_edges(
         figures[f"layer{place}"] = _panels(shown)
         flow = None if flow is None else layer(flow).detach()
     tables["edges"] = pd.DataFrame(lines)
-    tables["functions"] = pd.DataFrame(curves)
+    tables["functions"] = pd.DataFrame(curves).astype(float)
     summary = {
         "layers": len(network.layers), "edges": len(lines), "families": families, "used": used,
         "parameters": sum(p.numel() for p in network.parameters()),
