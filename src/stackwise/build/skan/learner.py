@@ -55,11 +55,12 @@ class OutsideRange(UserWarning):
     """Numbers beyond those of training; `counts` has the rows by feature."""
 
     def __init__(self, counts: dict[str, int]) -> None:
+        super().__init__(counts)  # its arguments make it again in another process
         self.counts = counts
-        listed = ", ".join(f"{name!r} in {count:,} rows" for name, count in counts.items())
-        super().__init__(
-            f"numbers outside of the range of training, where edge functions flatten: {listed}"
-        )
+
+    def __str__(self) -> str:
+        listed = ", ".join(f"{name!r} in {count:,} rows" for name, count in self.counts.items())
+        return f"numbers outside of the range of training, where edge functions flatten: {listed}"
 
 
 class SKANKnobs(TableLearner):
