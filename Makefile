@@ -13,7 +13,7 @@ STACKWISE := $(BIN)/stackwise
 PYTEST := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
 # The demo's folder, training rows and seeds: 'make demo DEMO=small ROWS=1500 SEEDS=1' is a short one.
 DEMO ?= demo
-ROWS ?= 4000
+ROWS ?= 3000
 SEEDS ?= 3
 # Side by side where there are several cores; a run's numbers do not depend on it.
 TABLES ?= --workers 2
@@ -51,7 +51,7 @@ demo: $(READY) ## compare, prune and probe on real data; ends with one page, dem
 	  $(TABLES) --out $(DEMO)/diamonds --resume
 	$(STACKWISE) compare adult --target salary --max-rows $(ROWS) --seeds $(SEEDS) --preset quick \
 	  $(TABLES) --out $(DEMO)/adult --resume
-	$(STACKWISE) compare wdbc --seeds $(SEEDS) --preset quick --stack --out $(DEMO)/wdbc --resume
+	$(STACKWISE) compare wdbc --seeds $(SEEDS) --preset quick --stack $(TABLES) --out $(DEMO)/wdbc --resume
 	best=$$($(BIN)/python scripts/best_network.py $(DEMO)/diamonds); \
 	$(STACKWISE) apply gradual-pruning "$$best" --data diamonds --preset quick \
 	  --out $(DEMO)/pruned --resume
