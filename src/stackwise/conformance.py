@@ -10,6 +10,7 @@ tests too.
 """
 
 import copy
+import inspect
 import math
 import re
 import tempfile
@@ -64,6 +65,9 @@ def card_is_complete(of: Card, folder: Path) -> None:
         if entry.kind == "learner":
             _hold("random_state" in entry.knobs, f"{entry.name} has no knob random_state")
             _hold("max_epochs" in entry.knobs, f"{entry.name} has no knob max_epochs")
+            taken = set(inspect.signature(target.fit).parameters)
+            for name in ("validation", "metric"):  # what a run hands to every learner
+                _hold(name in taken, f"{entry.name}.fit takes no {name}")
         for name, spec in entry.knobs.items():
             _hold(len(spec.knob.help) > 3, f"{entry.name}: the knob {name} says not what it is")
             if not spec.required:

@@ -45,14 +45,17 @@ class SearchJob:
     def do(self, shared: Shared, seconds: float | None, on_event: OnEvent | None) -> None:
         """Search, or go on searching."""
         path = shared.out / "tuning" / f"{self.slug}.json"
-        if path.is_file() and read_json(path)["finished"]:
-            return
-        search = _Search(self, shared, on_event)
-        share = None if seconds is None else seconds / self.trials
-        while len(search.ended) < self.trials:
-            search.next_trial(share)
-            write_json(path, search.record(finished=len(search.ended) >= self.trials))
-        search.require_a_result()
+        record = read_json(path) if path.is_file() else {"finished": False}
+        if not record["finished"]:
+            search = _Search(self, shared, on_event)
+            share = None if seconds is None else seconds / self.trials
+            write_json(path, record := search.record())  # a kill may have come before it was
+            while not record["finished"]:
+                search.next_trial(share)
+                write_json(path, record := search.record())
+        if record["best"] is None:
+            first = record["trials"][0]["problem"]
+            raise StudyError(f"every trial of {self.slug} failed: {first}")
 
 
 def best_knobs(out: Path, slug: str) -> dict[str, Any]:
@@ -160,7 +163,7 @@ class _Search:
             raise StudyError(f"the validation score is {score}")
         return score
 
-    def record(self, *, finished: bool) -> dict[str, Any]:
+    def record(self) -> dict[str, Any]:
         """The best knobs so far, and every trial."""
         trials = [
             {
@@ -175,18 +178,10 @@ class _Search:
         best = better(scored, key=lambda trial: trial["validation"]) if scored else None
         return {
             "slug": self.job.slug,
-            "finished": finished,
+            "finished": len(trials) >= self.job.trials,
             "seed": self.job.seed,
             "searched": list(self.space),
             "best": best["knobs"] if best else None,
             "validation": best["validation"] if best else None,
             "trials": trials,
         }
-
-    def require_a_result(self) -> None:
-        """Raise where every trial failed."""
-        record = self.record(finished=True)
-        if record["best"] is None:
-            raise StudyError(
-                f"every trial of {self.job.slug} failed: {record['trials'][0]['problem']}"
-            )

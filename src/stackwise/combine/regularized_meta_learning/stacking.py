@@ -73,6 +73,7 @@ class RegularizedStacking(TransformerMixin, MetaEstimatorMixin, _BaseComposition
         *,
         groups: Any = None,
         validation: tuple[Any, Any] | None = None,
+        metric: Any = None,
     ) -> Self:
         """Cross-validate the base models, join what they said, and fit the kept ones.
 
@@ -82,6 +83,7 @@ class RegularizedStacking(TransformerMixin, MetaEstimatorMixin, _BaseComposition
             sample_weight: (n,) how much each row counts; every base model must take it.
             groups: (n,) rows of one group are never parted, by no fold.
             validation: not looked at: rows that judge a run stay unseen.
+            metric: not looked at: base models stop, and meta-models are blended, by their loss.
 
         Raises:
             DataError: nothing can be learned from this input; the sentence says why.
