@@ -252,9 +252,7 @@ def fit_run(
         if finished:
             return Run(out)
         record = _new_record("fit", of, entry, values, preset, seed, used, command)
-        record |= {"data": task.describe(), "variant": variant, "bag": bag}
-        write_json(out / "run.json", record)
-        write_json(out / "columns.json", task.columns)
+        _begin_learner(out, record, task, variant=variant, bag=bag)
         learner = entry.load()(**values)
         with tracked(trackers, out, record) as told:
             with _session(out, resume, on_event, time_limit, told):
@@ -288,18 +286,15 @@ def keep_learner(
     with _threads(None) as used:
         record = _new_record("fit", of, of.entry("learner", task.problem), {}, None, seed, used,
                              command)  # fmt: skip
-        record |= {"data": task.describe(), "variant": variant, "bag": None}
-        write_json(out / "run.json", record)
-        write_json(out / "columns.json", task.columns)
+        _begin_learner(out, record, task, variant=variant, bag=None)
         _finish_learner(out, record, learner, task, fit_seconds)
     return Run(out)
 
 
 def fit_on(learner: Any, task: Any) -> Any:
     """Fit a learner on a task's training part; its validation part decides when to stop."""
-    watched = getattr(task, "watched", None)
-    more = {} if watched is None else {"metric": watched}
-    return learner.fit(*task.part("train"), validation=task.part("validation"), **more)
+    options = getattr(task, "fit_options", {})
+    return learner.fit(*task.part("train"), validation=task.part("validation"), **options)
 
 
 @contextlib.contextmanager
@@ -567,6 +562,15 @@ def _new_record(
         "machine": machine(),
         "commit": commit(),
     }
+
+
+def _begin_learner(
+    out: Path, record: dict[str, Any], task: Any, *, variant: str | None, bag: int | None
+) -> None:
+    """Say that a run has begun, and on which data."""
+    record |= {"data": task.describe(), "variant": variant, "bag": bag}
+    write_json(out / "run.json", record)
+    write_json(out / "columns.json", task.columns)
 
 
 def _finish_learner(

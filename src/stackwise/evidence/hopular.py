@@ -27,6 +27,7 @@ from stackwise.tasks.table.baselines import (
     MLPRegressor,
 )
 from stackwise.tasks.table.contract import FeatureContract
+from stackwise.tasks.table.linear import one_hot_rows
 from stackwise.tasks.table.task import TableTask
 
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -67,12 +68,7 @@ class OnFeatures:
         return np.asarray(self.estimator.predict(self._matrix(X)))
 
     def _matrix(self, X: Any) -> np.ndarray:
-        arrays = self.contract.transform(X)
-        hot = [
-            column[:, None] == np.arange(size)
-            for column, size in zip(arrays.categorical.T, self.contract.cardinalities, strict=True)
-        ]
-        return np.hstack([arrays.numeric, *hot])
+        return np.asarray(one_hot_rows(self.contract, self.contract.transform(X)).toarray())
 
 
 class Bench:

@@ -62,9 +62,9 @@ def look_up(
     )
 
 
-def weights_of(q: Tensor, k: Tensor, beta: float, own: Tensor | None = None) -> Tensor:
-    """softmax(beta q k^T): (..., B, n), without each state's own pattern."""
-    return _scores(q, k, beta, own, 0).softmax(-1)
+def weights_of(q: Tensor, k: Tensor, beta: float) -> Tensor:
+    """softmax(beta q k^T): (..., B, n)."""
+    return _scores(q, k, beta, None, 0).softmax(-1)
 
 
 def _scores(q: Tensor, k: Tensor, beta: float, own: Tensor | None, first: int) -> Tensor:

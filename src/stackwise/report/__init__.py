@@ -127,13 +127,12 @@ def _every_score(
     finished: list[Run], ranking: list[dict[str, Any]]
 ) -> dict[str, dict[str, float | None]]:
     """Method -> score -> its mean over seeds on the test part, best method first."""
+    by_method: dict[str, list[dict[str, Any]]] = {}
+    for record in (run.record for run in finished):
+        by_method.setdefault(method_of(record), []).append(record["scores"]["test"])
     found: dict[str, dict[str, float | None]] = {}
     for row in ranking:
-        tests = [
-            run.record["scores"]["test"]
-            for run in finished
-            if method_of(run.record) == row["method"]
-        ]
+        tests = by_method[row["method"]]
         found[row["method"]] = {
             name: None if any(t[name] is None for t in tests)
             else sum(t[name] for t in tests) / len(tests)

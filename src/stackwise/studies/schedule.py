@@ -47,15 +47,18 @@ class Schedule:
         told = _Told(jobs, on_event)
         if self.cluster is not None:
             return self._on_ray(jobs, shared, told)
-        workers = min(self.workers, len(jobs), side_by_side(shared.task))
-        if workers < min(self.workers, len(jobs)):
+        wanted = min(self.workers, len(jobs))
+        if wanted == 1:
+            return self._in_turn(jobs, shared, told)
+        workers = min(wanted, side_by_side(shared.task))
+        if workers < wanted:
             told.note(
                 f"{workers} of {self.workers} workers: a run may take "
                 f"{memory_of(shared.task) / 2**30:.1f} GiB and more would exhaust the memory"
             )
-        if workers > 1:
-            return self._on_pool(jobs, shared, told, workers)
-        return self._in_turn(jobs, shared, told)
+        if workers == 1:
+            return self._in_turn(jobs, shared, told)
+        return self._on_pool(jobs, shared, told, workers)
 
     def share(self, jobs: Sequence[Job], place: int, workers: int = 1) -> float | None:
         """Seconds for the job at `place`: of what is left, by its weight among those left."""

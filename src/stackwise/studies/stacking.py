@@ -18,7 +18,6 @@ from stackwise.errors import StackwiseError
 from stackwise.files import plain, write_json
 from stackwise.runs import Run
 from stackwise.studies.answers import answers
-from stackwise.studies.ranking import method_of
 from stackwise.studies.study import Study
 
 SLUG = "regularized-meta-learning"
@@ -65,7 +64,7 @@ def _join(out: Path, members: Sequence[Run], task: Any, seed: int, command: str 
     known = np.ones(len(target), dtype=bool)
     if task.classes is not None:
         known = np.isin(target, task.classes)
-    names = {_member_name(run): run for run in members}
+    names = {run.folder.name.removesuffix(f"-seed{seed}"): run for run in members}
     found = {name: answers(run, "validation", task)[known] for name, run in names.items()}
     began = time.perf_counter()
     joined = StackedPredictions(
@@ -87,10 +86,6 @@ def _join(out: Path, members: Sequence[Run], task: Any, seed: int, command: str 
     write_json(out / "weights.json", plain({"models": joined.pipeline_.weights_,
                                             "kept": joined.kept_,
                                             "dropped": joined.pipeline_.dropped_}))  # fmt: skip
-
-
-def _member_name(run: Run) -> str:
-    return method_of(run.record).replace(" ", "-").strip("()").replace("(", "").replace(")", "")
 
 
 def _notes(joined: Any, members: Sequence[Run]) -> list[str]:

@@ -11,6 +11,7 @@ Friedman's test that all methods are alike, and Nemenyi's critical difference (D
 Methods whose mean ranks are closer than CD are not told apart by so few tables.
 """
 
+import time
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -145,8 +146,6 @@ def compare_tables(
     Raises:
         DataError: a table cannot be read; nothing is fitted then.
     """
-    import time
-
     from stackwise.report import build
     from stackwise.tasks.table.task import TableTask
 

@@ -45,7 +45,7 @@ class SearchJob:
     def do(self, shared: Shared, seconds: float | None, on_event: OnEvent | None) -> None:
         """Search, or go on searching."""
         path = shared.out / "tuning" / f"{self.slug}.json"
-        record = read_json(path) if path.is_file() else {"finished": False}
+        record: dict[str, Any] = read_json(path) if path.is_file() else {"finished": False}
         if not record["finished"]:
             search = _Search(self, shared, on_event)
             share = None if seconds is None else seconds / self.trials

@@ -104,7 +104,12 @@ class Backprop:
         self.parameters: list[nn.Parameter] = []
 
     def optimizers(self, model: nn.Module) -> list[Optimizer]:
-        """One AdamW; where there is weight decay, a group that decays and one that does not."""
+        """One AdamW over `groups`."""
+        # the fused step is one kernel over all tensors and the fastest on CPU and CUDA
+        return [AdamW(self.groups(model), lr=self.lr, fused=True)]
+
+    def groups(self, model: nn.Module) -> list[dict[str, Any]]:
+        """The parameters; where there is weight decay, those that decay and those that do not."""
         named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
         self.parameters = [parameter for _, parameter in named]
         # a group costs a kernel of its own in each step, so without decay there is one
@@ -115,8 +120,7 @@ class Backprop:
             {"params": decaying, "weight_decay": self.weight_decay},
             {"params": others, "weight_decay": 0.0},
         ]
-        # the fused step is one kernel over all tensors and the fastest on CPU and CUDA
-        return [AdamW([g for g in groups if g["params"]], lr=self.lr, fused=True)]
+        return [group for group in groups if group["params"]]
 
     def step(self, loop: "Loop", model: nn.Module, batch: Any) -> dict[str, Tensor]:
         """Forward, backward, and at the end of an accumulation one step of the optimizer."""

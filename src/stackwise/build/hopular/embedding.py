@@ -6,7 +6,6 @@
 A masked attribute has no value and the flag 1; a missing one has no value and the flag 0.
 """
 
-import itertools
 from collections.abc import Sequence
 
 import torch
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from stackwise.layers.ensemble import EnsembleLinear
+from stackwise.layers.one_hot import hot_places
 
 EPS = 1e-12
 
@@ -27,13 +27,11 @@ class AttributeEmbedding(nn.Module):
         e: numbers of an embedded attribute.
     """
 
-    starts: Tensor
-    sizes: Tensor
-
     def __init__(
         self, n_numeric: int, cardinalities: Sequence[int], e: int, dropout: float = 0.0
     ) -> None:
         super().__init__()
+        self.cardinalities = list(cardinalities)
         self.n_numeric, self.attributes = n_numeric, n_numeric + len(cardinalities)
         sizes = [1] * n_numeric + list(cardinalities)
         self.values = nn.Parameter(torch.empty(n_numeric, e)) if n_numeric else None
@@ -57,10 +55,6 @@ class AttributeEmbedding(nn.Module):
         self.shift = nn.Parameter(torch.zeros(self.attributes, e))
         self.project = EnsembleLinear(e, e, k=self.attributes)
         self.dropout = nn.Dropout(dropout)
-        starts = [0, *itertools.accumulate(cardinalities)][:-1]
-        for name, counts in (("starts", starts), ("sizes", list(cardinalities))):
-            counted = torch.tensor(counts, dtype=torch.int64)
-            self.register_buffer(name, counted, persistent=False)
 
     def forward(self, numeric: Tensor, categorical: Tensor, masked: Tensor) -> Tensor:
         """(B, n_numeric), (B, n_categorical) and (B, F) bool -> (B, F, e)."""
@@ -70,8 +64,8 @@ class AttributeEmbedding(nn.Module):
             shown = masked[:, : self.n_numeric].logical_not() & ~numeric.isnan()
             parts.append(torch.where(shown, numeric.nan_to_num(), 0.0)[..., None] * self.values)
         if self.codes is not None:
-            hidden = masked[:, self.n_numeric :] | (categorical >= self.sizes)
-            places = torch.where(hidden, len(self.codes), categorical + self.starts)
+            places = hot_places(categorical, self.cardinalities)
+            places = places.masked_fill(masked[:, self.n_numeric :], len(self.codes))
             table = functional.pad(self.codes, (0, 0, 0, 1))  # a last row of zeros: no value
             parts.append(functional.embedding(places, table))
         kinds = (torch.arange(self.attributes, device=z.device) >= self.n_numeric).long()

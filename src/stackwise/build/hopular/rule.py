@@ -73,12 +73,7 @@ class HopularRule(Backprop):
 
     def optimizers(self, model: nn.Module) -> list[Optimizer]:
         """LAMB, with and without weight decay."""
-        (adam,) = super().optimizers(model)
-        groups = [
-            {"params": group["params"], "weight_decay": group["weight_decay"]}
-            for group in adam.param_groups
-        ]
-        return [Lamb(groups, lr=self.lr)]
+        return [Lamb(self.groups(model), lr=self.lr)]
 
     def step(self, loop: "Loop", model: nn.Module, batch: Any) -> dict[str, Tensor]:
         """One step of the fast weights, and now and then of the slow ones."""

@@ -23,8 +23,10 @@ from stackwise.tasks.table.estimator import Part
 from stackwise.tasks.table.learner import TableClassifier, TableLearner, TableRegressor
 from stackwise.tasks.table.outputs import batch_loss
 from stackwise.training.batches import ArrayBatches
+from stackwise.training.loop import train
 from stackwise.training.phases import Phase
-from stackwise.training.rules import learning_rate_factor
+from stackwise.training.rules import Backprop
+from stackwise.training.session import session
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -217,7 +219,7 @@ class SKANKnobs(TableLearner):
                     found["all"] = [torch.ones_like(g.gates).bool() for g in network.selectable]
                 way, choice, losses = race(
                     network, found, seen,
-                    lambda candidate: self._learn(candidate, batches, epochs, device),
+                    lambda candidate: self._learn(candidate, batches, epochs),
                     lambda made: sign * watched["validate"](made)[watched["monitor"]],
                 )  # fmt: skip
             else:
@@ -232,25 +234,13 @@ class SKANKnobs(TableLearner):
         }  # fmt: skip
         return made
 
-    def _learn(
-        self, network: SKAN, batches: ArrayBatches, epochs: int, device: torch.device
-    ) -> None:
-        """Train a candidate of the race for a few epochs, in the order of rows of the fit."""
-        optimizer = torch.optim.AdamW(
-            network.parameters(), lr=self.lr * self.pruned_lr, weight_decay=0.0, fused=True
-        )
-        total, step = epochs * len(batches), 0
-        for epoch in range(epochs):
-            for batch in batches.epoch(epoch):
-                factor = learning_rate_factor(step, total, schedule=self.schedule, warmup=0.0)
-                optimizer.param_groups[0]["lr"] = self.lr * self.pruned_lr * factor
-                step += 1
-                taken = {name: tensor.to(device) for name, tensor in batch.items()}
-                batch_loss(network, taken).backward()
-                if self.grad_clip is not None:
-                    nn.utils.clip_grad_norm_(network.parameters(), self.grad_clip)
-                optimizer.step()
-                optimizer.zero_grad(set_to_none=True)
+    def _learn(self, network: SKAN, batches: ArrayBatches, epochs: int) -> None:
+        """Train a candidate of the race, without weight decay, in the order of rows of the fit."""
+        options = self.rule_options() | {"lr": self.lr * self.pruned_lr, "weight_decay": 0.0}
+        rule = Backprop(batch_loss, **options | {"warmup": 0.0})
+        with session():  # a candidate keeps no checkpoint and tells nobody
+            train(network, rule, batches, max_epochs=epochs, seed=self.seed_,
+                  precision=self.precision, device=self.device)  # fmt: skip
 
     def transform_columns(self, X: Any) -> TableArrays:
         """Read a table, and warn of numbers outside of the range of training."""

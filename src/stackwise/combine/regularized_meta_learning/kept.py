@@ -19,7 +19,9 @@ from stackwise.combine.regularized_meta_learning.number_pipeline import NumberPi
 from stackwise.combine.regularized_meta_learning.out_of_fold import Reader
 from stackwise.combine.regularized_meta_learning.own_members import EstimatorMember
 from stackwise.errors import ModelError, RunError
-from stackwise.files import plain, read_json, replacing, write_json
+from stackwise.files import plain, replacing, write_json
+from stackwise.tasks.table.estimator import read_record
+from stackwise.tasks.table.kept import read_skops
 
 FORMAT = 1
 TRUSTED = (
@@ -106,15 +108,7 @@ def write_stack(stack: Any, folder: Path) -> None:
 
 def read_stack(cls: Any, folder: Path) -> Any:
     """Read a stack of class `cls`; see `RegularizedStacking.load`."""
-    record = read_json(folder / "model.json")
-    if not isinstance(record, dict) or record.get("class") != cls.__name__:
-        found = record.get("class") if isinstance(record, dict) else None
-        raise RunError(f"{folder} holds a {found}, not a {cls.__name__}; try stackwise.load")
-    if record["format"] > FORMAT:
-        raise RunError(
-            f"{folder} was written by a newer stackwise (format {record['format']}, this one reads "
-            f"up to {FORMAT})"
-        )
+    record = read_record(folder, cls.__name__, FORMAT)
     bases: list[Any] = []
     for place, base in enumerate(record["bases"]):
         each = [
@@ -216,14 +210,4 @@ def _read_model(ours: str | None, folder: Path) -> Any:
                 f"{folder} holds the learner {ours!r}, which this installation does not have"
             )
         return entry.load().load(folder)
-    from skops import io
-
-    path = folder / "model.skops"
-    if not path.is_file():
-        raise RunError(f"{path} does not exist; the folder is not a finished stackwise run")
-    try:
-        return io.load(path, trusted=list(TRUSTED))
-    except Exception as error:
-        raise RunError(
-            f"{path} is damaged or holds types that are not trusted ({error})"
-        ) from error
+    return read_skops(folder, TRUSTED)

@@ -39,6 +39,7 @@ from stackwise.combine.regularized_meta_learning.out_of_fold import (
 from stackwise.combine.regularized_meta_learning.stage_knobs import class_stage_knobs, stage_knobs
 from stackwise.errors import DataError, KnobError
 from stackwise.knobs import knobs_of
+from stackwise.tasks.table.estimator import read_labels, read_weight, seed_of
 from stackwise.tasks.table.kept import computing_with
 from stackwise.training.session import current_session
 
@@ -90,20 +91,14 @@ class RegularizedStacking(TransformerMixin, MetaEstimatorMixin, _BaseComposition
             KnobError: a knob is out of range.
         """
         check_knobs(self, self.get_params(deep=False))
-        self.seed_ = _seed(self.random_state)
+        self.seed_ = seed_of(self.random_state)
         self.notes_: list[str] = []
         X, rows = self._read_rows(X, fit=True)
-        if y is None:
-            raise DataError(
-                f"This {type(self).__name__} estimator requires y to be passed, but the target y "
-                "is None."
-            )
-        labels = self._read_target(y)
-        if len(labels) != rows:
-            raise DataError(f"X has {rows} rows and y has {len(labels)}; they must agree")
-        if rows < 2:
-            raise DataError(f"{rows} sample is too few to learn from; give at least 2 rows")
-        weight = _weights(sample_weight, rows)
+        labels = read_labels(self, y, rows)
+        weight = None
+        if sample_weight is not None:
+            weight = read_weight(sample_weight, rows)
+            weight = weight / weight.mean()
         self._learn_target(labels)
         target = self._encode(labels)
         self._settle_scale(target)
@@ -396,22 +391,3 @@ def _pairs(estimators: Any) -> bool:
     return isinstance(estimators, (list, tuple)) and all(
         isinstance(item, (tuple, list)) and len(item) == 2 for item in estimators
     )
-
-
-def _seed(random_state: int | None) -> int:
-    if random_state is None:
-        return int(np.random.SeedSequence().generate_state(1)[0] >> 1)
-    return int(random_state)
-
-
-def _weights(given: Any, rows: int) -> np.ndarray | None:
-    if given is None:
-        return None
-    weight = np.asarray(given, dtype=np.float64)
-    if weight.shape != (rows,) or not np.isfinite(weight).all() or (weight < 0).any():
-        raise DataError(
-            f"sample_weight must be {rows} finite numbers that are not negative, one a row"
-        )
-    if not weight.any():
-        raise DataError("every sample weight is zero; at least one row must count")
-    return weight / weight.mean()

@@ -46,20 +46,19 @@ class Bagged(Joined):
         (X, y), (Z, z) = task.part("train"), task.part("validation")
         frame, target = pd.concat([X, Z]), np.concatenate([y, z])
         outer = current_session()
-        watched = {} if task.watched is None else {"metric": task.watched}
         count = int(folds.max()) + 1
         self.members, self.seconds_ = {}, 0.0
         for fold in range(count):
             learned, held = folds != fold, folds == fold
             given = (frame[learned], target[learned]), (frame[held], target[held])
-            self.members[f"fold-{fold}"] = self._member(fold, count, given, watched, outer)
+            self.members[f"fold-{fold}"] = self._member(fold, count, given, task.fit_options, outer)
         if task.classes is not None:
             self.classes_ = np.unique(target)
         self.notes_ = list(dict.fromkeys(n for m in self.members.values() for n in m.notes_))
         self._predict_out_of_fold(frame, target, folds)
         return self
 
-    def _member(self, fold: int, count: int, given: Any, watched: Any, outer: Session) -> Any:
+    def _member(self, fold: int, count: int, given: Any, options: Any, outer: Session) -> Any:
         """Fit the copy of a fold, or read it back where it was kept."""
         folder = None if outer.folder is None else outer.folder / f"fold-{fold}"
         if folder is not None and (folder / "fold.json").is_file():
@@ -78,7 +77,7 @@ class Bagged(Joined):
             time_limit=None if left is None else max(left, 1.0) / (count - fold),
         ):  # fmt: skip
             (X, y), held = given
-            member.fit(X, y, validation=held, **watched)
+            member.fit(X, y, validation=held, **options)
         seconds = time.perf_counter() - began
         self.seconds_ += seconds
         if folder is not None:

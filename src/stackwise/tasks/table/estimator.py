@@ -108,20 +108,11 @@ class TableEstimator(BaseEstimator):
             KnobError: a knob is out of range.
         """
         check_knobs(self, self.get_params(deep=False))
-        self.seed_ = _seed(self.random_state)
+        self.seed_ = seed_of(self.random_state)
         self._watched = metric
         frame = self._read_table(X, fit=True)
-        if y is None:
-            raise DataError(
-                f"This {type(self).__name__} estimator requires y to be passed, but the target y "
-                "is None."
-            )
-        labels = self._read_target(y)
-        if len(labels) != len(frame):
-            raise DataError(f"X has {len(frame)} rows and y has {len(labels)}; they must agree")
-        if len(labels) < 2:
-            raise DataError(f"{len(labels)} sample is too few to learn from; give at least 2 rows")
-        weight = _read_weight(sample_weight, len(labels))
+        labels = read_labels(self, y, len(frame))
+        weight = read_weight(sample_weight, len(labels))
         self.notes_: list[str] = []
         self._learn_target(labels[weight > 0])
         rows = np.flatnonzero(weight > 0)
@@ -175,15 +166,7 @@ class TableEstimator(BaseEstimator):
             RunError: a file is missing, damaged, of a newer format or of another estimator.
         """
         folder = Path(folder)
-        record = read_json(folder / "model.json")
-        if not isinstance(record, dict) or record.get("class") != cls.__name__:
-            found = record.get("class") if isinstance(record, dict) else None
-            raise RunError(f"{folder} holds a {found}, not a {cls.__name__}; try stackwise.load")
-        if record["format"] > FORMAT:
-            raise RunError(
-                f"{folder} was written by a newer stackwise (format {record['format']}, this one "
-                f"reads up to {FORMAT})"
-            )
+        record = read_record(folder, cls.__name__, FORMAT)
         known = cls._get_param_names()  # a knob that this version no longer has changes no result
         knobs = {name: value for name, value in record["knobs"].items() if name in known}
         made = cls(**{name: _knob_back(value) for name, value in knobs.items()})
@@ -267,6 +250,24 @@ class TableEstimator(BaseEstimator):
         return {"numeric": self.preprocess}
 
 
+def read_record(folder: Path, name: str, newest: int) -> dict[str, Any]:
+    """The content of `model.json`, of a learner of this class and of a format up to `newest`.
+
+    Raises:
+        RunError: it is missing, damaged, newer or of another class.
+    """
+    record = read_json(folder / "model.json")
+    if not isinstance(record, dict) or record.get("class") != name:
+        found = record.get("class") if isinstance(record, dict) else None
+        raise RunError(f"{folder} holds a {found}, not a {name}; try stackwise.load")
+    if record["format"] > newest:
+        raise RunError(
+            f"{folder} was written by a newer stackwise (format {record['format']}, this one "
+            f"reads up to {newest})"
+        )
+    return record
+
+
 def validation_rows(target: np.ndarray, share: float, by_class: bool, seed: int) -> np.ndarray:
     """Which rows to hold out, (n,) bool: a random `share`, of each class where `by_class`.
 
@@ -281,14 +282,33 @@ def validation_rows(target: np.ndarray, share: float, by_class: bool, seed: int)
     return held
 
 
-def _seed(random_state: int | None) -> int:
+def read_labels(estimator: Any, y: Any, rows: int) -> np.ndarray:
+    """(n,) the target that `fit` learns from, read as the estimator reads it.
+
+    Raises:
+        DataError: there is none, or not one for each of the rows, or fewer than two.
+    """
+    if y is None:
+        raise DataError(
+            f"This {type(estimator).__name__} estimator requires y to be passed, but the target y "
+            "is None."
+        )
+    labels = np.asarray(estimator._read_target(y))
+    if len(labels) != rows:
+        raise DataError(f"X has {rows} rows and y has {len(labels)}; they must agree")
+    if rows < 2:
+        raise DataError(f"{rows} sample is too few to learn from; give at least 2 rows")
+    return labels
+
+
+def seed_of(random_state: int | None) -> int:
     """The seed of a fit: `random_state`, or one drawn where that is None."""
     if random_state is None:
         return int(np.random.SeedSequence().generate_state(1)[0] >> 1)
     return int(random_state)
 
 
-def _read_weight(given: Any, rows: int) -> np.ndarray:
+def read_weight(given: Any, rows: int) -> np.ndarray:
     if given is None:
         return np.ones(rows)
     if isinstance(given, numbers.Real):

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from stackwise.errors import RunError
-from stackwise.files import read_json, write_json
+from stackwise.files import write_json
 from stackwise.models import load_learner
+from stackwise.tasks.table.estimator import read_record
 from stackwise.tasks.table.predictions import predict_once
 
 FORMAT = 1
@@ -71,12 +71,7 @@ class Joined:
 
     def _read_members(self, folder: Path) -> Mapping[str, Any]:
         """Read back what `_save_members` wrote. Returns the record."""
-        record: Mapping[str, Any] = read_json(folder / "model.json")
-        if record["format"] > FORMAT:
-            raise RunError(
-                f"{folder} was written by a newer stackwise (format {record['format']}, this one "
-                f"reads up to {FORMAT})"
-            )
+        record = read_record(folder, type(self).__name__, FORMAT)
         self.members = {name: load_learner(folder / name) for name in record["members"]}
         self.notes_ = record["notes"]
         if record["classes"] is not None:

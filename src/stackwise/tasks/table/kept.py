@@ -5,7 +5,7 @@ listed here are made from it, so that a foreign file runs nothing.
 """
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -37,17 +37,26 @@ class SkopsLearner(TableEstimator):
         return {}
 
     def _read(self, folder: Path, record: Mapping[str, Any]) -> None:
-        from skops import io
+        self.estimator_ = read_skops(folder, self.trusted)
 
-        path = folder / "model.skops"
-        if not path.is_file():
-            raise RunError(f"{path} does not exist; the folder is not a finished stackwise run")
-        try:
-            self.estimator_ = io.load(path, trusted=self.trusted)
-        except Exception as error:
-            raise RunError(
-                f"{path} is damaged or holds types that are not trusted ({error})"
-            ) from error
+
+def read_skops(folder: Path, trusted: Sequence[str]) -> Any:
+    """The estimator of `model.skops`, made of types that skops trusts and of these alone.
+
+    Raises:
+        RunError: the file is missing, damaged, or holds another type.
+    """
+    from skops import io
+
+    path = folder / "model.skops"
+    if not path.is_file():
+        raise RunError(f"{path} does not exist; the folder is not a finished stackwise run")
+    try:
+        return io.load(path, trusted=list(trusted))
+    except Exception as error:
+        raise RunError(
+            f"{path} is damaged or holds types that are not trusted ({error})"
+        ) from error
 
 
 @contextlib.contextmanager

@@ -53,7 +53,7 @@ class LinearLearner(SkopsLearner):
     """A linear model with a squared penalty. Fitted: `penalty_`, the strength that was chosen."""
 
     def _fit_parts(self, train_part: Part, held: Part | None) -> None:
-        features = _one_hot_rows(self.contract_, self.contract_.transform(train_part.frame))
+        features = one_hot_rows(self.contract_, self.contract_.transform(train_part.frame))
         with computing_with(self.threads), warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
             self.penalty_ = self.penalty or self._choose(features, train_part)
@@ -92,7 +92,7 @@ class LinearLearner(SkopsLearner):
         ]
 
 
-def _one_hot_rows(contract: FeatureContract, arrays: TableArrays) -> csr_array:
+def one_hot_rows(contract: FeatureContract, arrays: TableArrays) -> csr_array:
     """(n, n_numeric + sum of cardinalities): numbers and one-hot codes; unseen is all zeros."""
     sizes = np.array(contract.cardinalities, dtype=np.int64)
     starts = contract.n_numeric + np.concatenate([[0], sizes.cumsum()])[:-1]
@@ -139,7 +139,7 @@ class LinearRegressor(NumberTarget, LinearLearner):
     def predict(self, X: Any) -> np.ndarray:
         """(n,) float64 predictions."""
         check_is_fitted(self, "estimator_")
-        features = _one_hot_rows(self.contract_, self.transform_columns(X))
+        features = one_hot_rows(self.contract_, self.transform_columns(X))
         return _scores(self.estimator_, features)[:, 0]
 
 
@@ -155,5 +155,5 @@ class LinearClassifier(ClassTarget, LinearLearner):
     def predict_proba(self, X: Any) -> np.ndarray:
         """(n, C) probabilities, in the order of `classes_`."""
         check_is_fitted(self, "estimator_")
-        features = _one_hot_rows(self.contract_, self.transform_columns(X))
+        features = one_hot_rows(self.contract_, self.transform_columns(X))
         return np.asarray(softmax(_scores(self.estimator_, features), axis=1))

@@ -257,6 +257,11 @@ class TableTask:
             raise DataError(f"there is no part {part!r}.{nearest(part, self._parts)}")
         return self._parts[part]
 
+    @property
+    def fit_options(self) -> dict[str, Any]:
+        """What `fit` of a learner is told beside the rows: the metric that was asked for."""
+        return {} if self.watched is None else {"metric": self.watched}
+
     def folds(self, count: int, *, seed: int = 0) -> np.ndarray:
         """Part the training and validation rows, in this order, into folds for bagging.
 
