@@ -44,6 +44,8 @@ VERBS = {
     "combine": "how do I join several models?",
     "probe": "what does each block do?",
 }
+BASELINES = ("stackwise.tasks.table.baselines", "stackwise.tasks.text.baselines")
+"""Modules of learners that are no methods of ours, by task."""
 INDEX = Path(__file__).with_name("index.json")
 GROUP = "stackwise.methods"
 T = TypeVar("T", bound=Callable[..., Any])
@@ -89,6 +91,7 @@ class Card:
         verified: the test that holds it against the authors' own code.
         requires: optional packages that it needs, each with the extra that installs it.
         most_rows: training rows up to which a comparison takes it in by itself; None for any.
+        variants: knob values by name, of which a comparison makes a contender each.
     """
 
     slug: str
@@ -103,6 +106,7 @@ class Card:
     entries: list[Entry] = field(default_factory=list)
     requires: dict[str, str] = field(default_factory=dict)
     most_rows: int | None = None
+    variants: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def too_many(self, rows: int) -> str | None:
         """A sentence where a table has more training rows than this method is made for."""
@@ -188,6 +192,7 @@ def learner(
     verb: str | None = None,
     requires: Mapping[str, str] | None = None,
     most_rows: int | None = None,
+    variants: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Callable[[T], T]:
     """Register an estimator class.
 
@@ -203,6 +208,7 @@ def learner(
         of = _add(slug, title, "learner", cls, paper, tasks, presets, verified, verb, problem)
         of.requires |= dict(requires or {})
         of.most_rows = most_rows
+        of.variants |= {name: dict(values) for name, values in (variants or {}).items()}
         return cls
 
     return register
@@ -454,7 +460,8 @@ def collect() -> list[Card]:
         for root in stackwise.__path__:
             for module in pkgutil.iter_modules([os.path.join(root, verb)]):
                 importlib.import_module(f"stackwise.{verb}.{module.name}")
-    importlib.import_module("stackwise.tasks.table.baselines")
+    for name in BASELINES:
+        importlib.import_module(name)
     found = [of for of in _registered.values() if of.package == "stackwise"]
     return sorted(found, key=lambda of: (of.verb == "baseline", of.slug))
 

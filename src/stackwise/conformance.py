@@ -9,10 +9,13 @@ model for transforms and probes, which must take at least one of them. They are 
 tests too.
 """
 
+import atexit
 import copy
+import functools
 import inspect
 import math
 import re
+import shutil
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -66,7 +69,8 @@ def card_is_complete(of: Card, folder: Path) -> None:
             _hold("random_state" in entry.knobs, f"{entry.name} has no knob random_state")
             _hold("max_epochs" in entry.knobs, f"{entry.name} has no knob max_epochs")
             taken = set(inspect.signature(target.fit).parameters)
-            for name in ("validation", "metric"):  # what a run hands to every learner
+            # what a run hands to every learner: the parts of a table, or the task
+            for name in ("validation", "metric") if "table" in of.tasks else ("task",):
                 _hold(name in taken, f"{entry.name}.fit takes no {name}")
         for name, spec in entry.knobs.items():
             _hold(len(spec.knob.help) > 3, f"{entry.name}: the knob {name} says not what it is")
@@ -102,7 +106,7 @@ def survives_a_round_trip(of: Card, folder: Path) -> None:
         if isinstance(result, Findings):
             result.save(place)
             again: Any = Findings.load(place)
-        elif hasattr(result, "predict"):
+        elif entry.kind == "learner" or hasattr(result, "predict"):
             save_model(result, place)
             again = load_learner(place)
         elif hasattr(result, "save_pretrained"):
@@ -133,9 +137,14 @@ def refuses_bad_input(of: Card, folder: Path) -> None:
         if entry.kind != "learner":
             _refused(f"{name} on an object that is no model", target, object(), [])
             continue
-        X, y = table_rows(entry)
         knobs = quick_knobs(of, entry)
         fresh = target(**knobs)
+        if "table" not in of.tasks:
+            task = small_task(of.tasks[0])
+            _refused(f"{name} with max_epochs=-1", target(**knobs | {"max_epochs": -1}).fit, task)
+            _refused(f"{name}, kept before it is fitted", fresh.save, folder / "unfitted")
+            continue
+        X, y = table_rows(entry)
         _refused(f"{name} with max_epochs=-1", target(**knobs | {"max_epochs": -1}).fit, X, y)
         _refused(f"{name}, asked before it is fitted", fresh.predict, X)
         _refused(f"{name} on no rows", fresh.fit, X[:0], y[:0])
@@ -173,11 +182,69 @@ def table_rows(entry: Entry, rows: int = 120, seed: int = 0) -> tuple[pd.DataFra
     return X, target
 
 
+@functools.cache
+def small_task(name: str) -> Any:
+    """A few sentences, chats or questions as the task `name`."""
+    from stackwise.tasks import open_task
+
+    words = ("red", "green", "blue", "small", "large")
+    pairs = [(one, two) for one in words for two in words]
+    if name == "text":
+        lines = [f"the {one} box is beside the {two} one, said the {two} fox" for one, two in pairs]
+        return open_task("text", lines, {"length": 16, "vocabulary": 300})
+    if name == "instructions":
+        chats = [
+            {"prompt": f"say {one} {two}", "response": f"{one} {two}", "phase": str(len(one) % 2)}
+            for one, two in pairs
+        ]
+        return open_task("instructions", chats, {})
+    questions = [
+        {"question": f"which is {one}?", "choices": [one, two], "answer": one}
+        for one, two in pairs
+        if one != two
+    ]
+    return open_task("choices", questions, {})
+
+
+@functools.cache
+def small_language_model() -> str:
+    """A folder with a small decoder of random weights and its tokenizer, for as long as we run."""
+    from stackwise.models import save_model
+    from stackwise.tasks.language.decoder import new_decoder
+
+    folder = tempfile.mkdtemp(prefix="stackwise-model-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    tokenizer = small_task("text").tokenizer
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = new_decoder(len(tokenizer), layers=4, width=16, heads=2, length=256)
+    save_model(model, Path(folder))
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
 def quick_knobs(of: Card, entry: Entry) -> dict[str, Any]:
-    """The preset `quick`, with two epochs and one thread where the method has such knobs."""
-    less = {"max_epochs": 2, "threads": 1, "random_state": 0}
+    """The preset `quick`, with two epochs and one thread where the method has such knobs, and a
+    small model where a learner begins with one.
+    """
+    less: dict[str, Any] = {"max_epochs": 2, "threads": 1, "random_state": 0}
+    if "model" in entry.knobs and entry.kind == "learner":
+        less["model"] = small_language_model()
     given = preset_values(of, "quick", entry)
     return given | {name: value for name, value in less.items() if name in entry.knobs}
+
+
+def language_inputs(of: Card) -> Iterator[tuple[str, Any, Any]]:
+    """A small language model with the task that a transform or a probe names, if it names one."""
+    from stackwise.models import open_model
+
+    for name in of.tasks:
+        if name != "table":
+            yield (
+                f"a language model and {name}",
+                open_model(small_language_model()),
+                small_task(name),
+            )
 
 
 def model_inputs() -> Iterator[tuple[str, Any, Any]]:
@@ -226,6 +293,9 @@ def result_state(result: Any) -> dict[str, np.ndarray]:
     """The numbers that stand for a result: tables, predictions or weights."""
     if isinstance(result, Findings):
         return {name: table.to_numpy(dtype=float) for name, table in result.tables.items()}
+    if hasattr(result, "token_log_probabilities"):
+        rows = torch.arange(40).view(2, 20)
+        return {"log_probability": result.token_log_probabilities(rows)[0].numpy()}
     if hasattr(result, "predict"):
         X, _ = table_rows(Entry("learner", ""), seed=1)
         probability = getattr(result, "predict_proba", None)
@@ -243,7 +313,7 @@ class _Done:
 def own_learners(of: Card) -> Iterator[tuple[str, Any, Any]]:
     """The method's own learners, fitted: what its transforms and probes may be made for."""
     for entry in of.entries:
-        if entry.kind == "learner":
+        if entry.kind == "learner" and "table" in of.tasks:
             X, y = table_rows(entry)
             yield f"a fitted {entry.name}", entry.load()(**quick_knobs(of, entry)).fit(X, y), X
 
@@ -254,13 +324,12 @@ def _run(of: Card, entry: Entry) -> _Done:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         if entry.kind == "learner":
-            _hold(
-                "table" in of.tasks,
-                f"{of.slug} serves {', '.join(of.tasks)}, for which there is no small input yet",
-            )
-            return _Done(entry.load()(**knobs).fit(*table_rows(entry)), None, {})
+            made = entry.load()(**knobs)
+            if "table" in of.tasks:
+                return _Done(made.fit(*table_rows(entry)), None, {})
+            return _Done(small_task(of.tasks[0]).fit(made), None, {})
         refusals = []
-        for name, model, data in (*own_learners(of), *model_inputs()):
+        for name, model, data in (*own_learners(of), *language_inputs(of), *model_inputs()):
             before = model_state(model)
             try:
                 return _Done(entry.load()(model, data, **knobs), model, before)

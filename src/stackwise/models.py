@@ -1,8 +1,10 @@
 """Open a model from whatever the user names: an object, a run, a model folder, a name, a hub id."""
 
+import contextlib
 import importlib
 import json
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -74,9 +76,24 @@ def _pretrained(source: str, trust_remote_code: bool) -> Any:
     named = [getattr(transformers, name, None) for name in config.architectures or ()]
     builder = next((cls for cls in named if cls is not None), transformers.AutoModel)
     more = {"trust_remote_code": trust_remote_code} if builder is transformers.AutoModel else {}
-    # safetensors alone: a pickled weights file could run code
-    model = builder.from_pretrained(source, dtype=torch.float32, use_safetensors=True, **more)
+    with without_bars():
+        # safetensors alone: a pickled weights file could run code
+        model = builder.from_pretrained(source, dtype=torch.float32, use_safetensors=True, **more)
     return model.eval()
+
+
+@contextlib.contextmanager
+def without_bars() -> Iterator[None]:
+    """Keep transformers' progress bars out of our own lines."""
+    from transformers.utils import logging as bars
+
+    shown = bars.is_progress_bar_enabled()
+    bars.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            bars.enable_progress_bar()
 
 
 def save_model(model: Any, folder: Path) -> None:
@@ -86,7 +103,8 @@ def save_model(model: Any, folder: Path) -> None:
         ModelError: a bare module that has neither `save` nor `save_pretrained`.
     """
     if hasattr(model, "save_pretrained"):
-        model.save_pretrained(folder, safe_serialization=True)
+        with without_bars():
+            model.save_pretrained(folder, safe_serialization=True)
     elif hasattr(model, "save"):
         model.save(folder)
     else:

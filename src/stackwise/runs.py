@@ -258,7 +258,7 @@ def fit_run(
             with _session(out, resume, on_event, time_limit, told):
                 started = time.perf_counter()
                 if folds is None:
-                    fit_on(learner, task)
+                    task.fit(learner)
                 else:
                     from stackwise.tasks.table.bagged import Bagged
 
@@ -291,12 +291,6 @@ def keep_learner(
     return Run(out)
 
 
-def fit_on(learner: Any, task: Any) -> Any:
-    """Fit a learner on a task's training part; its validation part decides when to stop."""
-    options = getattr(task, "fit_options", {})
-    return learner.fit(*task.part("train"), validation=task.part("validation"), **options)
-
-
 @contextlib.contextmanager
 def fitting(
     slug: str,
@@ -318,7 +312,7 @@ def fitting(
     with _threads(threads):
         learner = entry.load()(**values)
         with session(on_event=on_event, time_limit=time_limit):
-            fit_on(learner, task)
+            task.fit(learner)
         yield learner
 
 
@@ -410,9 +404,11 @@ def _read_text(model: Any, data: Any, values: Mapping[str, Any]) -> Any:
 
 
 def _opened_model(reference: Any) -> Any:
+    """The model that is named; of a learner that trained a language model, that model."""
     from stackwise.models import open_model
 
-    return open_model(reference)
+    model = open_model(reference)
+    return getattr(model, "model_", model)
 
 
 def _shared_knobs(entry: Entry, knobs: Mapping[str, Any] | None, **shared: Any) -> dict[str, Any]:
@@ -585,44 +581,21 @@ def _finish_learner(
 
 
 def _judge(out: Path, record: dict[str, Any], learner: Any, task: Any, fit_seconds: float) -> None:
-    """Predict and score both held-out parts; the predictions are kept."""
-    from stackwise.tasks.table.predictions import answer_frame, predict_once
-
+    """Score both held-out parts; what was answered is kept."""
     scores = {}
     for part in ("validation", "test"):
-        X, y = task.part(part)
-        started = time.perf_counter()
-        if part == "validation" and hasattr(learner, "out_of_fold_"):
-            X, y = learner.out_of_fold_rows_
-            prediction, probability = learner.out_of_fold_
-        else:
-            prediction, probability = predict_once(learner, X)
-        seconds = time.perf_counter() - started
-        scores[part] = task.score(y, prediction, probability)
-        table = answer_frame(learner, prediction, probability)
-        table.insert(0, "row", X.index)
-        table.insert(1, "target", y)
+        judged = task.judge(learner, part)
+        scores[part] = judged.scores
         with replacing(out / f"{part}_predictions.parquet") as beside:
-            table.to_parquet(beside, index=False)
+            judged.samples.to_parquet(beside, index=False)
     record["scores"] = scores
     record["metric"] = {"name": task.metric.name, "mode": task.metric.mode}
     record["seconds"] = {
         "fit": fit_seconds,
-        "predict_per_1000_rows": seconds / max(len(X), 1) * 1000,
-        "predict_one_row": _one_row_seconds(learner, X),
+        "predict_per_1000_rows": judged.seconds / max(len(judged.samples), 1) * 1000,
+        "predict_one_row": judged.one,
     }
     record["notes"] = list(getattr(learner, "notes_", []))
-
-
-def _one_row_seconds(learner: Any, X: Any) -> float:
-    """Median seconds of predicting a single row."""
-    rows = [X.iloc[[i % len(X)]] for i in range(5)]
-    taken = []
-    for row in rows:
-        started = time.perf_counter()
-        learner.predict(row)
-        taken.append(time.perf_counter() - started)
-    return sorted(taken)[len(taken) // 2]
 
 
 def _finish(out: Path, record: dict[str, Any]) -> None:

@@ -24,16 +24,18 @@ from stackwise.cli.options import (
     Sep,
     Split,
     Target,
+    TaskName,
     Test,
     Threads,
     Time,
     TimeLimit,
     Track,
     Validation,
+    With,
     app,
 )
 from stackwise.cli.printing import _ends, _files, _say_dry_run, _table
-from stackwise.cli.reading import _command, _data_options, _default_out, _open_table, _sets
+from stackwise.cli.reading import _command, _data_options, _default_out, _open_data, _sets
 from stackwise.errors import KnobError
 
 
@@ -58,6 +60,8 @@ def compare(
     metric: Metric = None,
     problem: Problem = None,
     max_rows: MaxRows = None,
+    task_name: TaskName = None,
+    with_: With = None,
     methods: Annotated[
         list[str] | None, typer.Option("--method", help="Only this method; repeat.")
     ] = None,
@@ -65,7 +69,7 @@ def compare(
     out: Out = None,
     preset: Preset = None,
     sets: Annotated[
-        list[str] | None, typer.Option("--set", help="method.knob=value; repeat.")
+        list[str] | None, typer.Option("--set", help="knob=value or method.knob=value; repeat.")
     ] = None,
     tune: Annotated[
         int | None, typer.Option(help="Search each method's knobs with so many fits.", min=1)
@@ -93,10 +97,8 @@ def compare(
 
     knobs: dict[str, dict[str, Any]] = {}
     for name, text in _sets(sets).items():
-        slug, dot, knob = name.partition(".")
-        if not dot:
-            raise KnobError(f"in compare, --set names the method too: tabm.{name}={text}")
-        knobs.setdefault(slug, {})[knob] = text
+        slug, dot, knob = name.rpartition(".")
+        knobs.setdefault(slug if dot else studies.EVERY, {})[knob] = text
     options = _data_options(
         sep=sep, encoding=encoding, drop=drop, keep=keep, group=group, time=time, split=split,
         validation=validation, test=test, metric=metric, problem=problem, max_rows=max_rows,
@@ -108,9 +110,14 @@ def compare(
     }  # fmt: skip
     several = len(sources) > 1 or Path(sources[0]).suffix == ".toml"
     folder = out or _default_out("compare", "compare", "tables" if several else sources[0])
-    if dry_run or not several:
+    kind = task_name or "table"
+    if kind != "table" and several:
+        raise KnobError(f"several sources are compared as tables; give one source of {kind}")
+    if kind != "table":
+        task = _open_data(kind, sources[0], options | ({"target": target} if target else {}), with_)
+    elif dry_run or not several:
         first = studies.read_sources(sources, target, options)[0]
-        task = _open_table(first.source, first.target, dict(first.options))
+        task = _open_data(kind, first.source, {"target": first.target, **first.options}, with_)
     if dry_run:
         chosen = studies.plan(task, methods, preset, knobs)
         _say_dry_run(as_json, {"methods": chosen, "seeds": seeds, "out": str(folder)}, task)

@@ -1,4 +1,4 @@
-"""The commands that learn from a table and predict: fit, predict."""
+"""The commands that learn from data and predict: fit, predict."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -27,16 +27,18 @@ from stackwise.cli.options import (
     Source,
     Split,
     Target,
+    TaskName,
     Test,
     Threads,
     Time,
     TimeLimit,
     Track,
     Validation,
+    With,
     app,
 )
 from stackwise.cli.printing import _ends, _files, _say_dry_run
-from stackwise.cli.reading import _command, _data_options, _default_out, _open_table, _sets
+from stackwise.cli.reading import _command, _data_options, _default_out, _open_data, _sets, _task_of
 
 
 @app.command()
@@ -56,6 +58,8 @@ def fit(
     metric: Metric = None,
     problem: Problem = None,
     max_rows: MaxRows = None,
+    task_name: TaskName = None,
+    with_: With = None,
     out: Out = None,
     seed: Seed = 0,
     preset: Preset = None,
@@ -79,10 +83,11 @@ def fit(
     of.entry("learner")
     folder = out or _default_out("fit", slug, source)
     options = _data_options(
-        sep=sep, encoding=encoding, drop=drop, keep=keep, group=group, time=time, split=split,
-        validation=validation, test=test, metric=metric, problem=problem, max_rows=max_rows,
+        target=target, sep=sep, encoding=encoding, drop=drop, keep=keep, group=group, time=time,
+        split=split, validation=validation, test=test, metric=metric, problem=problem,
+        max_rows=max_rows,
     )  # fmt: skip
-    task = _open_table(source, target, options)
+    task = _open_data(_task_of(of, task_name), source, options, with_)
     knobs = _sets(sets)
     entry = of.entry("learner", task.problem)
     values = runs.chosen_knobs(of, entry, preset, knobs)
@@ -95,7 +100,9 @@ def fit(
             device=device, threads=threads, time_limit=time_limit, bag=bag, on_event=on_event,
             command=_command(), track=track,
         )  # fmt: skip
-    _end_of_run(run, as_json, f"stackwise predict {folder} NEW.csv -o predictions.csv")
+    ending = "csv" if task.name == "table" else "jsonl"
+    following = f"stackwise predict {folder} NEW.{ending} -o predictions.{ending}"
+    _end_of_run(run, as_json, following)
 
 
 def _end_of_run(run: Any, as_json: bool, following: str) -> None:
@@ -133,10 +140,14 @@ def predict(
     """Predict new rows with a run: a column `prediction`, and one a class with probabilities."""
     from stackwise import runs
     from stackwise.errors import RunError
-    from stackwise.tasks.table.task import write_predictions
 
     learner = runs.load(run)
     if not hasattr(learner, "predict"):
         raise RunError(f"{run} holds a {type(learner).__name__}, which does not predict rows")
-    rows = write_predictions(output, learner, source, sep=sep, encoding=encoding)
+    if hasattr(learner, "write_predictions"):
+        rows = learner.write_predictions(output, source)
+    else:
+        from stackwise.tasks.table.task import write_predictions
+
+        rows = write_predictions(output, learner, source, sep=sep, encoding=encoding)
     _ends({"rows": rows, "files": [str(output)]}, [f"{rows} rows"], as_json)

@@ -1,7 +1,7 @@
 """The commands on a run or a model: apply, probe."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -18,13 +18,19 @@ from stackwise.cli.options import (
     Seed,
     Sets,
     Target,
+    TaskName,
     Threads,
     TimeLimit,
     Track,
+    With,
     app,
 )
 from stackwise.cli.printing import _ends, _files
-from stackwise.cli.reading import _command, _default_out, _open_table, _sets
+from stackwise.cli.reading import _command, _default_out, _open_data, _sets
+from stackwise.errors import KnobError
+
+if TYPE_CHECKING:
+    from stackwise.catalog import Card
 
 
 @app.command()
@@ -33,6 +39,8 @@ def apply(
     model: ModelArgument,
     data: Annotated[str | None, typer.Option(help="Data to train or score on.")] = None,
     target: Target = None,
+    task_name: TaskName = None,
+    with_: With = None,
     out: Out = None,
     seed: Seed = 0,
     preset: Preset = None,
@@ -47,9 +55,10 @@ def apply(
     debug: Debug = False,
 ) -> None:
     """Transform a run or a model; what comes out is a run."""
+    folder = out or _default_out("apply", slug, model)
     run = _on_model(
-        "transform", slug, model, data, target, out or _default_out("apply", slug, model), preset,
-        sets, dry_run=dry_run, as_json=as_json, seed=seed, resume=resume, device=device,
+        "transform", slug, model, data, (target, task_name, with_), folder, preset, sets,
+        dry_run=dry_run, as_json=as_json, seed=seed, resume=resume, device=device,
         threads=threads, time_limit=time_limit, track=track,
     )  # fmt: skip
     if run is not None:
@@ -62,6 +71,8 @@ def probe(
     model: ModelArgument,
     data: Annotated[str | None, typer.Option(help="Data to probe with.")] = None,
     target: Target = None,
+    task_name: TaskName = None,
+    with_: With = None,
     out: Out = None,
     seed: Seed = 0,
     preset: Preset = None,
@@ -79,8 +90,8 @@ def probe(
 
     folder = out or _default_out("probe", slug, model)
     run = _on_model(
-        "probe", slug, model, data, target, folder, preset, sets, dry_run=dry_run,
-        as_json=as_json, seed=seed, resume=resume, device=device, threads=threads,
+        "probe", slug, model, data, (target, task_name, with_), folder, preset, sets,
+        dry_run=dry_run, as_json=as_json, seed=seed, resume=resume, device=device, threads=threads,
         time_limit=time_limit,
     )  # fmt: skip
     if run is None:
@@ -98,7 +109,7 @@ def _on_model(
     slug: str,
     model: str,
     data: str | None,
-    target: str | None,
+    about: tuple[str | None, str | None, list[str] | None],
     folder: Path,
     preset: str | None,
     sets: list[str] | None,
@@ -115,7 +126,7 @@ def _on_model(
     of = card(slug)
     knobs = _sets(sets)
     values = runs.chosen_knobs(of, of.entry(kind), preset, knobs)
-    opened = _data_for(model, data, target)
+    opened = _data_for(of, model, data, *about)
     if dry_run:
         _ends({"method": slug, "knobs": values, "out": str(folder)}, ["Nothing was run."], as_json)
         return None
@@ -126,13 +137,35 @@ def _on_model(
         )  # fmt: skip
 
 
-def _data_for(model: str, data: str | None, target: str | None) -> Any:
-    """The data of a transform or probe: read as the run's task where the model is a run."""
+def _data_for(
+    of: "Card",
+    model: str,
+    data: str | None,
+    target: str | None,
+    task: str | None,
+    given: list[str] | None,
+) -> Any:
+    """The data of a transform or probe.
+
+    Where the model is a run of a learner on a table, it is read as that run's task; where the
+    method names tasks, or one was asked for, as that task; else it is what the method takes, such
+    as a file of text.
+    """
     from stackwise.runs import Run
 
+    if data is None:
+        return None
     files = [Path(model) / name for name in ("run.json", "model.json")]
-    if data is None or not all(file.is_file() for file in files):
-        return data  # not a run of a learner: what the model takes, such as a file of text
-    recorded = Run(Path(model)).record.get("data") or {}
-    options = dict(recorded.get("options") or {})
-    return _open_table(data, target or recorded.get("target"), options)
+    recorded: dict[str, Any] = {}
+    if all(file.is_file() for file in files):
+        recorded = Run(Path(model)).record.get("data") or {}
+    if recorded.get("task") == "table" and task in (None, "table"):
+        options = dict(recorded.get("options") or {})
+        options["target"] = target or recorded.get("target")
+        return _open_data("table", data, options, given)
+    if task is None and not of.tasks:
+        if given:
+            raise KnobError(f"{of.slug} reads its data itself; --with is for tasks, see --task")
+        return data
+    options = {} if target is None else {"target": target}
+    return _open_data(task or of.tasks[0], data, options, given)

@@ -30,6 +30,12 @@ Test = Annotated[str | None, typer.Option(help="Share of the rows (0.2), or a fi
 Metric = Annotated[str | None, typer.Option(help="What better means: rmse, mae, auc, ...")]
 Problem = Annotated[str | None, typer.Option(help="regression, binary or multiclass.")]
 MaxRows = Annotated[int | None, typer.Option(help="Train on at most this many rows.")]
+TaskName = Annotated[
+    str | None, typer.Option("--task", help="table, text, instructions or choices.")
+]
+With = Annotated[
+    list[str] | None, typer.Option("--with", help="An option of the task, name=value; repeat.")
+]
 Out = Annotated[Path | None, typer.Option(help="The folder to write.")]
 Sets = Annotated[list[str] | None, typer.Option("--set", help="knob=value; repeat.")]
 Preset = Annotated[str | None, typer.Option(help="quick, standard or best.")]

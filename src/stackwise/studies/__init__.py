@@ -13,13 +13,13 @@ split is that of the task and the same for all. The winner is chosen by the vali
 test part only says how good each one is.
 """
 
-from stackwise.studies.compare import compare, plan
+from stackwise.studies.compare import EVERY, compare, plan
 from stackwise.studies.importance import permutation_importance
 from stackwise.studies.ranking import rank
 from stackwise.studies.study import Study
 from stackwise.studies.tables import Benchmark, compare_tables, read_sources
 
 __all__ = [
-    "Benchmark", "Study", "compare", "compare_tables", "permutation_importance", "plan", "rank",
-    "read_sources",
+    "EVERY", "Benchmark", "Study", "compare", "compare_tables", "permutation_importance", "plan",
+    "rank", "read_sources",
 ]  # fmt: skip

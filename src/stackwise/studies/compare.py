@@ -10,7 +10,6 @@ from stackwise.catalog import Card, cards
 from stackwise.errors import KnobError, NotInstalled, RunError, UnknownName, nearest
 from stackwise.files import read_json, write_json
 from stackwise.studies.difference import chances_better
-from stackwise.studies.importance import permutation_importance
 from stackwise.studies.jobs import FitJob, Job, OnEvent, Shared
 from stackwise.studies.ranking import method_of
 from stackwise.studies.schedule import Schedule
@@ -18,6 +17,8 @@ from stackwise.studies.study import Study
 from stackwise.studies.tuning import SearchJob, best_knobs
 
 Knobs = Mapping[str, Mapping[str, Any]]
+EVERY = "*"
+"""Stands for every method that has the knob."""
 
 
 def compare(
@@ -49,7 +50,8 @@ def compare(
         source: a file, a frame, a data set's name, or a loaded task.
         methods: slugs; by default every learner for this task and problem.
         seeds: how many seeds (0, 1, ...), or the seeds themselves.
-        knobs: values by method, `{"tabm": {"k": 8}}`.
+        knobs: values by method, `{"tabm": {"k": 8}}`; those of `"*"` go to every method that has
+            such a knob.
         time_limit: seconds for the whole study; each run gets an equal share of what is left.
         tune: search each method's knobs with so many fits on validation data, and show it tuned
             beside its default.
@@ -76,9 +78,13 @@ def compare(
         raise KnobError("a comparison needs at least one seed, got 0")
     if tune is not None and tune < 1:
         raise KnobError(f"tune={tune} is no number of trials; give at least 1")
+    if bag is not None and not hasattr(task, "folds"):
+        raise KnobError(f"runs on a {task.name} cannot be bagged; leave out --bag")
     if bag is not None:
-        task.folds(bag)  # refuses a task that cannot be bagged
-    fits = [FitJob(slug, seed, values[slug]) for seed in seed_list for slug in values]
+        task.folds(bag)  # refuses a table that cannot be bagged
+    if stack and not hasattr(task, "folds"):
+        raise KnobError(f"runs on a {task.name} cannot be stacked; leave out --stack")
+    fits = [job for seed in seed_list for slug in values for job in _fits(slug, seed, values[slug])]
     searches = [SearchJob(slug, tune, seed_list[0], values[slug]) for slug in values if tune]
     tuned = [FitJob(s.slug, seed, variant="tuned") for seed in seed_list for s in searches]
     names = [job.name for job in (*fits, *tuned)]
@@ -136,6 +142,14 @@ def compare(
     return study
 
 
+def _fits(slug: str, seed: int, knobs: Mapping[str, Any]) -> list[FitJob]:
+    """The fits of a method with one seed: one, or one a variant where its card has several."""
+    variants = cards()[slug].variants
+    if not variants:
+        return [FitJob(slug, seed, knobs)]
+    return [FitJob(slug, seed, {**knobs, **own}, name) for name, own in variants.items()]
+
+
 def _threads_then(out: Path) -> int | None:
     """The threads that a study was begun with: resuming it elsewhere changes no number."""
     path = out / "plan.json"
@@ -184,7 +198,7 @@ def _left_out(task: Any, methods: Iterable[str] | None) -> list[str]:
 
 def _why_not(of: Card, task: Any) -> str | None:
     """Why a method takes no part unless it is named: not installed, or made for smaller tables."""
-    return of.lacking or of.too_many(len(task.part("train")[1]))
+    return of.lacking or of.too_many(task.describe()["rows"]["train"])
 
 
 def plan(
@@ -193,13 +207,20 @@ def plan(
     """The methods that a comparison would fit, each with its own knobs, checked."""
     chosen = _serving(task, methods)
     for slug in knobs:
-        if slug not in chosen:
+        if slug not in (*chosen, EVERY):
             raise KnobError(f"{slug!r} takes no part in this comparison.{nearest(slug, chosen)}")
+    known = {name for of in chosen.values() for name in of.entry("learner", task.problem).knobs}
+    for name in knobs.get(EVERY, {}):
+        if name not in known:
+            raise KnobError(
+                f"no method of this comparison has a knob {name!r}.{nearest(name, known)}"
+            )
     values = {}
     for slug, of in chosen.items():
         entry = of.entry("learner", task.problem)
         runs.chosen_knobs(of, entry, preset, {})
-        values[slug] = entry.check(knobs.get(slug, {}), texts=True)
+        shared = {n: v for n, v in knobs.get(EVERY, {}).items() if n in entry.knobs}
+        values[slug] = entry.check({**shared, **knobs.get(slug, {})}, texts=True)
     return values
 
 
@@ -227,6 +248,6 @@ def _conclude(study: Study, task: Any, failures: Mapping[str, str]) -> None:
             "folder": str(run.folder.relative_to(study.folder)),
         },
         "failures": dict(failures),
-        "importance": permutation_importance(runs.load(run.folder), task),
+        "importance": task.importance(runs.load(run.folder)),
     }
     write_json(study.folder / "study.json", record)

@@ -150,14 +150,11 @@ class _Search:
             if self.on_event is not None:
                 self.on_event(event | {"phase": f"trial {number + 1} of {job.trials}"})
 
-        from stackwise.tasks.table.predictions import predict_once
-
         with fitting(
             job.slug, shared.task, values, seed=job.seed, time_limit=seconds, on_event=told,
             device=shared.settings.get("device"), threads=shared.settings.get("threads"),
         ) as learner:  # fmt: skip
-            X, y = shared.task.part("validation")
-            scores = shared.task.score(y, *predict_once(learner, X))
+            scores = shared.task.judge(learner, "validation").scores
         score = float(scores[shared.task.metric.name])
         if not math.isfinite(score):
             raise StudyError(f"the validation score is {score}")

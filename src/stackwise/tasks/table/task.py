@@ -9,7 +9,8 @@ part alone. The test part is for the final score: nothing here looks at it but `
 """
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -20,12 +21,12 @@ import torch
 from torch import Tensor
 
 from stackwise.errors import DataError, nearest
-from stackwise.tasks import Part
+from stackwise.tasks import Judged, Part
 from stackwise.tasks.table.columns import KEEP, infer_columns
 from stackwise.tasks.table.contract import FeatureContract
 from stackwise.tasks.table.fingerprint import fingerprint
 from stackwise.tasks.table.metrics import Metric, Problem, metric_for, score
-from stackwise.tasks.table.predictions import write_predictions
+from stackwise.tasks.table.predictions import answer_frame, predict_once, write_predictions
 from stackwise.tasks.table.source import read_table
 from stackwise.tasks.table.split import How, fold_numbers, split_parts, thin
 from stackwise.tasks.table.target import TargetColumn, read_as, read_target
@@ -258,9 +259,63 @@ class TableTask:
         return self._parts[part]
 
     @property
+    def size_bytes(self) -> int:
+        """Bytes that the rows take in memory."""
+        frames = [frame for frame, _ in self._parts.values()]
+        return sum(int(frame.memory_usage(deep=True).sum()) for frame in frames)
+
+    @property
     def fit_options(self) -> dict[str, Any]:
         """What `fit` of a learner is told beside the rows: the metric that was asked for."""
         return {} if self.watched is None else {"metric": self.watched}
+
+    def fit(self, learner: Any) -> Any:
+        """Fit a learner on the training part; the validation part decides when to stop."""
+        held = self.part("validation")
+        return learner.fit(*self.part("train"), validation=held, **self.fit_options)
+
+    def judge(self, learner: Any, part: Part) -> Judged:
+        """Score a fitted learner on a part; a bagged one's validation answers are out of fold."""
+        X, y = self.part(part)
+        began = time.perf_counter()
+        if part == "validation" and hasattr(learner, "out_of_fold_"):
+            X, y = learner.out_of_fold_rows_
+            prediction, probability = learner.out_of_fold_
+        else:
+            prediction, probability = predict_once(learner, X)
+        seconds = time.perf_counter() - began
+        table = answer_frame(learner, prediction, probability)
+        table.insert(0, "row", X.index)
+        table.insert(1, "target", y)
+        one = _one_row_seconds(learner, X) if part == "test" else None
+        return Judged(self.score(y, prediction, probability), table, seconds, one)
+
+    def resampled(self, run: Any) -> tuple[int, Callable[[np.ndarray], float]]:
+        """The test rows of a finished run, and its deciding score on any of them.
+
+        A row of a class that training lacks is left out: no learner has a probability for it.
+        """
+        from stackwise.studies.answers import answers
+
+        truth = self.part("test")[1]
+        keep = np.ones(len(truth), dtype=bool)
+        if self.classes is not None:
+            keep = np.isin(truth, self.classes)
+        if self.metric.needs_probability and self.classes is not None:
+            answer = answers(run, "test", self)[keep]
+            truth = np.searchsorted(self.classes, truth[keep])
+        else:
+            answer = run.predictions["prediction"].to_numpy()[keep]
+            truth = truth[keep]
+        scored = self.metric.function
+        assert scored is not None  # the metric of a table has one
+        return len(truth), lambda rows: scored(truth[rows], answer[rows])
+
+    def importance(self, learner: Any) -> list[dict[str, Any]]:
+        """Which columns a fitted learner uses; see `permutation_importance`."""
+        from stackwise.studies.importance import permutation_importance
+
+        return permutation_importance(learner, self)
 
     def folds(self, count: int, *, seed: int = 0) -> np.ndarray:
         """Part the training and validation rows, in this order, into folds for bagging.
@@ -387,6 +442,17 @@ def _prepared(frame: pd.DataFrame) -> pd.DataFrame:
     frame = frame.set_axis(names, axis=1).reset_index(drop=True)
     frame.attrs = dict(attrs)
     return frame
+
+
+def _one_row_seconds(learner: Any, X: pd.DataFrame) -> float:
+    """Median seconds of predicting a single row."""
+    taken = []
+    for i in range(5):
+        row = X.iloc[[i % len(X)]]
+        began = time.perf_counter()
+        learner.predict(row)
+        taken.append(time.perf_counter() - began)
+    return sorted(taken)[len(taken) // 2]
 
 
 def _title(source: Any) -> str:

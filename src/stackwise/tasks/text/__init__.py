@@ -1,0 +1,1 @@
+"""The task of language modelling: a corpus, tokenized once, mapped from disk."""
