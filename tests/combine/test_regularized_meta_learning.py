@@ -7,6 +7,7 @@ from stackwise.combine.regularized_meta_learning.blending import (
     inverse_error_weights,
     near_the_best,
 )
+from stackwise.combine.regularized_meta_learning.class_models import _Fit
 from stackwise.combine.regularized_meta_learning.hill_climbing import hill_climb
 from stackwise.combine.regularized_meta_learning.meta_features import augment
 from stackwise.combine.regularized_meta_learning.projection import condition_number, project
@@ -366,3 +367,12 @@ class TestHillClimbing:
             errors = [np.square((total + P[:, j]) / step - y).mean() for j in range(4)]
             assert model == int(np.argmin(errors))
             total += P[:, model]
+
+
+def test_rows_that_are_all_sure_of_their_class_leave_the_weights_alone():
+    columns = np.array([[1e4], [-1e4], [1e4], [-1e4]])
+    fit = _Fit(columns, np.array([1, 0, 1, 0]), np.ones(4), ratio=1.0)
+    coef, bias = np.array([[1.0]]), np.zeros(1)  # every probability is 0 or 1: no curvature
+    penalty = 1e-6
+    found, _, loss = fit._step(coef, bias, penalty, fit._loss(coef, bias, penalty))
+    assert np.isfinite(found).all() and loss <= penalty

@@ -138,6 +138,7 @@ def compare(
 def _end_of_study(study: Any, as_json: bool) -> None:
     record, folder = study.record, study.folder
     name = record["metric"]["name"]
+    ending = "csv" if study.plan["task"].get("task", "table") == "table" else "jsonl"
     document = {
         "folder": str(folder),
         "metric": record["metric"],
@@ -145,7 +146,7 @@ def _end_of_study(study: Any, as_json: bool) -> None:
         "winner": record["winner"],
         "failures": record["failures"],
         "files": _files(folder, ("report.html", "study.json", "plan.json")),
-        "next": f"stackwise predict {study.winner.folder} NEW.csv -o predictions.csv",
+        "next": f"stackwise predict {study.winner.folder} NEW.{ending} -o predictions.{ending}",
     }
     if not as_json:
         _table(

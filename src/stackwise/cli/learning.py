@@ -142,10 +142,10 @@ def predict(
     from stackwise.errors import RunError
 
     learner = runs.load(run)
-    if not hasattr(learner, "predict"):
-        raise RunError(f"{run} holds a {type(learner).__name__}, which does not predict rows")
     if hasattr(learner, "write_predictions"):
         rows = learner.write_predictions(output, source)
+    elif not hasattr(learner, "predict"):
+        raise RunError(f"{run} holds a {type(learner).__name__}, which does not predict rows")
     else:
         from stackwise.tasks.table.task import write_predictions
 

@@ -96,17 +96,17 @@ def _study(folder: Path) -> dict[str, Any]:
     finished = study.runs
     metric = record["metric"]
     winner = study.winner
-    classes = data["problem"] != "regression"
     drawn = [
         charts.ranking(record["ranking"], metric, record["winner"]["method"]),
         *charts.costs(record["ranking"], metric, record["winner"]["method"]),
         charts.learning_curves(finished),
-        charts.calibration(finished) if classes else charts.residuals(winner),
-        charts.importance(record["importance"], metric),
+        _errors(data, finished, winner),
+        charts.importance(record["importance"], metric) if record["importance"] else None,
     ]
     return {
         "kind": "study",
         "title": f"{data['name']}: predict {data['target']}",
+        "ending": "csv" if data.get("task", "table") == "table" else "jsonl",
         "verdict": _verdict(record, plan),
         "record": record,
         "winner": winner,
@@ -121,6 +121,15 @@ def _study(folder: Path) -> dict[str, Any]:
         "scores": _every_score(finished, record["ranking"]),
         "asides": _asides(plan, finished),
     }
+
+
+def _errors(data: dict[str, Any], finished: list[Run], one: Run) -> charts.Chart | None:
+    """How the errors lie: calibration of classes, residuals of numbers; no other task has such."""
+    if data.get("task", "table") != "table":
+        return None
+    return (
+        charts.residuals(one) if data["problem"] == "regression" else charts.calibration(finished)
+    )
 
 
 def _every_score(
@@ -255,8 +264,7 @@ def _run(run: Run) -> dict[str, Any]:
     record = run.record
     drawn = [charts.learning_curves([run])]
     if (run.folder / "test_predictions.parquet").is_file():
-        classes = (record.get("data") or {}).get("problem") != "regression"
-        drawn.append(charts.calibration([run]) if classes else charts.residuals(run))
+        drawn.append(_errors(record.get("data") or {"problem": "classes"}, [run], run))
     before = None
     reference = Path((record.get("model") or {}).get("reference", ""))
     if (reference / "run.json").is_file():

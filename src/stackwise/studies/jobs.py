@@ -72,8 +72,13 @@ def attempt(
     job: Job, shared: Shared, seconds: float | None, on_event: OnEvent | None = None
 ) -> str | None:
     """Do a job. Returns None, or why it failed: a broken method does not take others with it."""
+    return problem_of(lambda: job.do(shared, seconds, on_event))
+
+
+def problem_of(work: Callable[[], Any]) -> str | None:
+    """Do some work. Returns None, or a sentence about what went wrong; an interrupt goes on."""
     try:
-        job.do(shared, seconds, on_event)
+        work()
     except Interrupted:
         raise
     except StackwiseError as error:

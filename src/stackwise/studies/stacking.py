@@ -6,6 +6,7 @@ needs. Its own validation score is cross-validated: each row is predicted by met
 not learned from it.
 """
 
+import functools
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from stackwise.errors import StackwiseError
 from stackwise.files import plain, write_json
 from stackwise.runs import Run
 from stackwise.studies.answers import answers
+from stackwise.studies.jobs import problem_of
 from stackwise.studies.study import Study
 
 SLUG = "regularized-meta-learning"
@@ -43,10 +45,9 @@ def join_runs(study: Study, task: Any, seeds: Sequence[int], command: str | None
             for run in study.runs
             if run.record["seed"] == seed and run.record.get("variant") != VARIANT
         ]
-        try:
-            _join(out, members, task, seed, command)
-        except StackwiseError as error:
-            failures[name_of(seed)] = str(error)
+        problem = problem_of(functools.partial(_join, out, members, task, seed, command))
+        if problem is not None:
+            failures[name_of(seed)] = problem
     return failures
 
 

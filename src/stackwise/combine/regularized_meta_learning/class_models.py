@@ -244,7 +244,10 @@ class _Fit:
             return np.linalg.solve(reduced + penalty * np.eye(len(moment)), moment)
         # the length of a target of which these are the products: m^T G^-1 m, of a G that inverts
         sure = reduced + 1e-10 * np.trace(reduced) * np.eye(len(moment))
-        energy = float(moment @ np.linalg.solve(sure, moment))
+        try:
+            energy = float(moment @ np.linalg.solve(sure, moment))
+        except np.linalg.LinAlgError:  # every row is sure of its class: nothing curves the loss
+            energy = float(moment @ np.linalg.pinv(sure, hermitian=True) @ moment)
         return quadratic_path(
             reduced, moment, max(energy, 0.0), np.array([penalty]), self.ratio,
             tol=INNER_TOL, rounds=INNER_ROUNDS, start=start,

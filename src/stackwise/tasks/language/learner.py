@@ -158,13 +158,7 @@ class LanguageLearner(BaseEstimator):
 
         Writes JSON lines of `prompt` and `completion`, and returns their number.
         """
-        prompts = read_prompts(Path(source))
-        with replacing(Path(path)) as beside, open(beside, "w", encoding="utf-8") as file:
-            for prompt in prompts:
-                (answer,) = self.generate([prompt], **options)
-                line = json.dumps({"prompt": prompt, "completion": answer}, ensure_ascii=False)
-                file.write(line + "\n")
-        return len(prompts)
+        return write_completions(path, self, source, **options)
 
     def save(self, folder: Path | str) -> None:
         """Write `model.json` and `model/`, which plain transformers loads, tokenizer included."""
@@ -204,6 +198,17 @@ class LanguageLearner(BaseEstimator):
         made.model_ = open_model(folder / "model")
         made.tokenizer_ = AutoTokenizer.from_pretrained(folder / "model")
         return made
+
+
+def write_completions(path: Path | str, learner: Any, source: Any, **options: Any) -> int:
+    """Continue the prompts of a file and write JSON lines; returns their number."""
+    prompts = read_prompts(Path(source))
+    with replacing(Path(path)) as beside, open(beside, "w", encoding="utf-8") as file:
+        for prompt in prompts:
+            (answer,) = learner.generate([prompt], **options)
+            line = json.dumps({"prompt": prompt, "completion": answer}, ensure_ascii=False)
+            file.write(line + "\n")
+    return len(prompts)
 
 
 def read_prompts(path: Path) -> list[str]:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from stackwise.catalog import Knob, baseline, check_knobs
 from stackwise.files import plain, read_tensors, write_json, write_tensors
+from stackwise.tasks.language.learner import write_completions
 from stackwise.tasks.table.estimator import read_record
 
 FORMAT = 1
@@ -88,6 +89,10 @@ class NGram(BaseEstimator):
             if total[0, 0] > 0:
                 return int(first[0, 0])
         return 0
+
+    def write_predictions(self, path: Path | str, source: Any, **options: Any) -> int:
+        """Continue the prompts of a file; see `write_completions`."""
+        return write_completions(path, self, source, **options)
 
     def save(self, folder: Path | str) -> None:
         """Write the counts as safetensors, and the tokenizer."""
