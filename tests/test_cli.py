@@ -156,7 +156,7 @@ def test_a_bagged_fit_predicts_like_any_run(run, table):
         (["fit", "tabm", "sales.csv", "--target", "price", "--preset", "fast"], "preset"),
         (["fit", "tabm", "absent.csv", "--target", "price"], "absent.csv"),
         (["fit", "gradual-pruning", "sales.csv", "--target", "price"], "not a learner"),
-        (["compare", "sales.csv", "--target", "price", "--set", "k=8"], "tabm.k=8"),
+        (["compare", "sales.csv", "--target", "price", "--set", "nope=8"], "no method of this"),
         (["compare", "sales.csv", "--target", "price", "--method", "tabn"], "tabm"),
         (["compare", "sales.csv", "--target", "price", "--seeds", "0"], "at least one seed"),
         (["compare", "sales.csv:prize", "wine"], "Did you mean 'price'"),
