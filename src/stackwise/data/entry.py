@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from stackwise.errors import NotInstalled
 
-Kind = Literal["table", "text", "images", "model"]
+Kind = Literal["table", "text", "chats", "images", "model"]
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import tarfile
 import tempfile
 import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
@@ -132,6 +132,23 @@ def semanlink(file: Path) -> str:
     documents = json.loads(file.read_text(encoding="utf-8"))
     texts = [" ".join((d["arxiv_summary"] or d["comment"] or "").split()) for d in documents]
     return "\n".join(text for text in texts if len(text) >= 300)
+
+
+def chatterbot(folder: Path) -> list[dict[str, Any]]:
+    """Each exchange as a chat: the user and the assistant take turns."""
+    import yaml
+
+    found = []
+    for path in sorted(folder.glob("*.yml")):
+        for turns in yaml.safe_load(path.read_text(encoding="utf-8"))["conversations"]:
+            roles = ("user", "assistant")
+            messages = [
+                {"role": roles[place % 2], "content": str(text).strip()}
+                for place, text in enumerate(turns)
+            ]
+            if len(messages) > 1 and all(message["content"] for message in messages):
+                found.append({"messages": messages, "subject": path.stem})
+    return found
 
 
 def drug_reviews(file: Path) -> str:

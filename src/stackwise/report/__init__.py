@@ -265,7 +265,7 @@ def _run(run: Run) -> dict[str, Any]:
     drawn = [charts.learning_curves([run])]
     if (run.folder / "test_predictions.parquet").is_file():
         drawn.append(_errors(record.get("data") or {"problem": "classes"}, [run], run))
-    before = None
+    before = record.get("before")
     reference = Path((record.get("model") or {}).get("reference", ""))
     if (reference / "run.json").is_file():
         before = Run(reference).record

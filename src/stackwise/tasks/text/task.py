@@ -26,6 +26,7 @@ from stackwise.tasks.language.tokenizers import learned_tokenizer, named_tokeniz
 from stackwise.tasks.language.tokens import TokenBatches, mapped_tokens, windows
 from stackwise.tasks.table.metrics import Metric
 from stackwise.tasks.text.corpus import Corpus, Cut, open_corpus
+from stackwise.tasks.text_batches import tokenizer_of
 
 
 class TextTask:
@@ -143,7 +144,7 @@ class TextTask:
 
     def judge(self, learner: Any, part: Part) -> Judged:
         """Score a fitted learner, or a causal language model, on the rows of a part."""
-        tokenizer = getattr(learner, "tokenizer_", None) or self.tokenizer
+        tokenizer = getattr(learner, "tokenizer_", None) or tokenizer_of(learner) or self.tokenizer
         rows = windows(self.tokens(part, tokenizer), self.length, self.most_judged)
         began = time.perf_counter()
         found, hits = token_log_probabilities(learner, rows)
