@@ -36,6 +36,7 @@ from stackwise.errors import DataError, KnobError, ModelError
 from stackwise.runs import fit_run
 from stackwise.tasks.table.baselines import LinearRegressor
 from stackwise.tasks.table.task import TableTask
+from stackwise.training.session import session
 
 NUMBERS = load_diabetes(return_X_y=True)
 CLASSES = load_breast_cancer(return_X_y=True)
@@ -437,3 +438,15 @@ def test_the_estimator_keeps_the_contract_of_scikit_learn(estimator, check):
 )  # fmt: skip
 def test_named_base_models_keep_the_contract_too(estimator, check):
     check(estimator)
+
+
+def test_a_time_limit_leaves_base_models_out_and_says_which():
+    X, y = numbers()
+    stack = RegularizedStackingRegressor(
+        estimators=[(name, Ridge(alpha)) for name, alpha in zip("abcd", (0.1, 1, 10, 100))], cv=2
+    )
+    with session(time_limit=0.0):
+        stack.fit(X, y)
+    assert set(stack.readers_) == {"a", "b"}
+    assert any("left out 2 of 4 base models: c, d" in note for note in stack.notes_)
+    assert np.isfinite(stack.predict(X)).all()

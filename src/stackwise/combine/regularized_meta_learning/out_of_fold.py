@@ -94,7 +94,8 @@ def out_of_fold(
 
     Returns:
         (n, M) numbers or (n, M, C) probabilities, NaN in rows that no fold holds out; the readers,
-        with the scale of decision values; and the folds' models by name.
+        with the scale of decision values; and the folds' models by name. Where the session's time
+        limit ends in between, those are of the models that are done: of two at least.
     """
     if classes:
         for place, (train, _) in enumerate(folds):
@@ -112,10 +113,11 @@ def out_of_fold(
         )
         for name, train, held in tasks
     )
-    done = list(_told(fits, len(tasks)))
+    done = list(_in_time(_told(fits, len(tasks)), len(folds), again=not keep_models))
+    models = {name: models[name] for name in list(models)[: len(done) // len(folds)]}
     found = np.full((len(y), len(models), *((classes,) if classes else ())), np.nan)
     kept: dict[str, list[Any]] = {name: [] for name in models}
-    settled = dict(readers)
+    settled = {name: readers[name] for name in models}
     for place, name in enumerate(models):
         mine = [(held, *answer) for (who, _, held), answer in zip(tasks, done) if who == name]
         settled[name] = settle(name, readers[name], [said for _, said, _ in mine])
@@ -123,6 +125,22 @@ def out_of_fold(
             found[held, place] = settled[name].read(said, np.arange(classes), classes)
             kept[name].append(model)
     return found, settled, kept if keep_models else {}
+
+
+def _in_time(fits: Iterable[Any], folds: int, *, again: bool) -> Iterator[Any]:
+    """Pass the fits on until the session's time is over, model by model, two models at least.
+
+    Args:
+        again: the models are fitted once more, on all rows, for which time is left.
+    """
+    own = current_session()
+    began = time.perf_counter()
+    for count, fit in enumerate(fits, 1):
+        yield fit
+        left = own.seconds_left()
+        spare = (time.perf_counter() - began) / folds if again else 0.0
+        if left is not None and left <= spare and count % folds == 0 and count >= 2 * folds:
+            return
 
 
 def _told(fits: Iterable[Any], total: int) -> Iterator[Any]:

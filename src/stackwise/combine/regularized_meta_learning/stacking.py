@@ -111,6 +111,13 @@ class RegularizedStacking(TransformerMixin, MetaEstimatorMixin, _BaseComposition
             refuse_unkept(models, meta)
         with computing_with(self.threads):
             predictions, fold_models = self._first_level(X, target, weight, groups, models)
+            late = [name for name in models if name not in self.readers_]
+            if late:
+                self.notes_.append(
+                    f"the time limit left out {len(late)} of {len(models)} base models: "
+                    + ", ".join(late)
+                )
+                models = {name: models[name] for name in self.readers_}
             self._second_level(X, predictions, target, weight, groups, list(models), meta)
             self._keep_models(X, target, weight, models, fold_models)
         return self
