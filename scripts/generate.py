@@ -4,9 +4,15 @@
 - docs/methods/index.md: the methods by verb, and the knobs that all learners share.
 - docs/methods/<slug>.md: the knobs, the evidence and the benchmarks between their markers. The
   rest of a page is written by hand; a method without a page gets one that holds its card.
+- docs/figures/<slug>.svg: the picture that a method's evidence module draws of the committed
+  evidence (`picture(record)`); its page and the README show it.
+- docs/compare.md: the committed comparison on several tables, from results/comparison.
 """
 
 import difflib
+import functools
+import importlib
+import io
 import json
 import re
 import sys
@@ -112,23 +118,64 @@ def machine_words(record: dict[str, Any]) -> str:
     return ", ".join(str(part) for part in parts if part)
 
 
+@functools.cache
+def picture_of(slug: str) -> tuple[str, str] | None:
+    """The SVG that a method's evidence module draws of its committed evidence, and what it shows.
+
+    Its bytes follow from the evidence alone: no date, no drawn identifiers, text as text.
+    """
+    import matplotlib
+
+    record = evidence_of(slug)
+    module = importlib.import_module(f"stackwise.evidence.{slug.replace('-', '_')}")
+    draw = getattr(module, "picture", None)
+    if draw is None or record is None:
+        return None
+    settings = {"svg.hashsalt": slug, "svg.fonttype": "none", "font.family": "sans-serif"}
+    with matplotlib.rc_context(settings):
+        figure = draw(record)
+        file = io.StringIO()
+        figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
+    words = " ".join((draw.__doc__ or "").split("\n\n")[0].split())
+    return re.sub(r"[ \t]+$", "", file.getvalue(), flags=re.MULTILINE), words
+
+
+def picture_row(methods: dict[str, Card]) -> str:
+    """The pictures side by side, each with what it shows."""
+    shown = {slug: found for slug in methods if (found := picture_of(slug))}
+    if not shown:
+        return "No picture yet."
+    width = 100 // len(shown)
+    heads = "".join(
+        f'<th width="{width}%"><a href="docs/methods/{s}.md">{s}</a></th>' for s in shown
+    )
+    cells = "".join(
+        f'<td><img src="docs/figures/{slug}.svg" alt="{words}"><br>{words}</td>'
+        for slug, (_, words) in shown.items()
+    )
+    return f"<table><tr>{heads}</tr><tr>{cells}</tr></table>"
+
+
 def evidence_section(of: Card) -> str:
     """Each claim with its verdict and the numbers behind it."""
     record = evidence_of(of.slug)
     if record is None:
         return f"No evidence is committed yet. `stackwise evidence {of.slug}` measures it."
+    drawn = picture_of(of.slug)
     seeds = sorted({seed for claim in record["claims"] for seed in claim["seeds"]})
     parts = [
         f"Measured at scale `{record['scale']}` in {record['seconds']:.0f} s on "
         f"{machine_words(record)}; commit `{record['commit']}`; seeds "
         f"{', '.join(map(str, seeds)) or 'none'}. Again: `{record['command']}`",
+        *([f"![{drawn[1]}](../figures/{of.slug}.svg)\n\n{drawn[1]}"] if drawn else []),
         table(
             ("claim", "verdict"),
             [(claim["statement"], f"**{claim['verdict']}**") for claim in record["claims"]],
         ),
     ]
     for claim in record["claims"]:
-        rows = [(name, number(value)) for name, value in claim["numbers"].items()]
+        numbers = {n: v for n, v in claim["numbers"].items() if n != "curves"}  # they are drawn
+        rows = [(name, number(value)) for name, value in numbers.items()]
         lines = [f"**{claim['id']}**: {claim['verdict']}."]
         if claim["explanation"]:
             lines[0] += " " + " ".join(claim["explanation"].split())
@@ -233,13 +280,16 @@ def made() -> dict[Path, str]:
     """Every file with generated parts, as it should read."""
     methods = {slug: of for slug, of in cards(baselines=False).items() if of.package == "stackwise"}
     readme = ROOT / "README.md"
+    text = between(
+        readme.read_text(encoding="utf-8"), "pictures", picture_row(methods), "What they do"
+    )
+    pictures = {slug: found for slug in methods if (found := picture_of(slug))}
     pages = {
         ROOT / "docs" / "methods" / f"{slug}.md": method_page(of) for slug, of in methods.items()
     }
     return {
-        readme: between(
-            readme.read_text(encoding="utf-8"), "evidence", readme_table(methods), "Evidence"
-        ),
+        readme: between(text, "evidence", readme_table(methods), "Evidence"),
+        **{ROOT / "docs" / "figures" / f"{slug}.svg": svg for slug, (svg, _) in pictures.items()},
         ROOT / "docs" / "methods" / "index.md": index_page(methods),
         **pages,
     }

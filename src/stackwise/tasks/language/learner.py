@@ -20,15 +20,17 @@ from stackwise.errors import DataError
 from stackwise.files import plain, replacing, write_json
 from stackwise.models import open_model, save_model
 from stackwise.tasks.language.scoring import token_log_probabilities
-from stackwise.tasks.language.tokens import TokenBatches, windows
+from stackwise.tasks.language.tokens import StreamBatches, TokenBatches, windows
 from stackwise.tasks.table.estimator import read_record, seed_of
 from stackwise.training.loop import train_phases
 from stackwise.training.phases import Phase, Trained
 from stackwise.training.rules import Backprop
 
 FORMAT = 1
+PARTS = 10
+"""How often the validation rows are looked at in a fit."""
 WATCHED = 32
-"""Rows of the validation part that are looked at after each epoch."""
+"""Rows of the validation part that are looked at."""
 
 
 class LanguageLearner(BaseEstimator):
@@ -72,9 +74,12 @@ class LanguageLearner(BaseEstimator):
         raise NotImplementedError
 
     def phases(self, task: Any, model: nn.Module) -> list[Phase]:
-        """How the model learns: by default one phase over the rows of the text."""
-        batches = self.text_batches(task)
-        return [Phase("train", self.text_rule(task), batches, self.max_epochs, self.patience)]
+        """How the model learns: by default `max_epochs` passes over the rows of the text, looked
+        at and kept `PARTS` times.
+        """
+        text = self.text_batches(task)
+        batches = StreamBatches(text, 0, len(text) * self.max_epochs, PARTS)
+        return [Phase("train", self.text_rule(task), batches, batches.parts, self.patience)]
 
     def finish(self, trained: Trained) -> None:
         """Take what was trained."""
@@ -83,23 +88,22 @@ class LanguageLearner(BaseEstimator):
         if trained.stopped == "time":
             self.notes_.append("the time limit ended the training")
 
-    def text_batches(self, task: Any, first: int = 0, last: int | None = None) -> TokenBatches:
-        """The rows `first` to `last` of the training text, `batch_size` of them a step."""
-        rows = 16 if self.batch_size == "auto" else self.batch_size
+    @property
+    def rows_a_step(self) -> int:
+        """Rows of a batch."""
+        return 16 if self.batch_size == "auto" else int(self.batch_size)
+
+    def text_batches(self, task: Any) -> TokenBatches:
+        """The rows of the training text, `batch_size` of them a step."""
         tokens = task.tokens("train", self.tokenizer_)
-        return TokenBatches(
-            tokens, task.length, rows, seed=self.seed_, first=first, last=last
-        )  # fmt: skip
+        return TokenBatches(tokens, task.length, self.rows_a_step, seed=self.seed_)
 
     def text_rule(self, task: Any, **options: Any) -> Backprop:
         """Ordinary training on the next token; the held-out loss says what is best."""
         held = windows(task.tokens("validation", self.tokenizer_), task.length, WATCHED)
 
         def validate(model: nn.Module) -> dict[str, float]:
-            training = model.training
-            model.eval()
             found, _ = token_log_probabilities(model, held)
-            model.train(training)
             return {"loss": -float(found.double().mean())}
 
         settings = {name: getattr(self, name) for name in

@@ -73,7 +73,6 @@ class TokenBatches:
         tokens: (n,) whole numbers, mapped or in memory.
         length: tokens of a row. The last row is left out where it is shorter.
         rows: rows of a batch; the last batch of an epoch may have fewer.
-        first, last: the rows to take, by number; all by default.
     """
 
     def __init__(
@@ -83,29 +82,63 @@ class TokenBatches:
         rows: int,
         *,
         seed: int = 0,
-        first: int = 0,
-        last: int | None = None,
     ) -> None:
-        whole = len(tokens) // length
         self.tokens, self.length, self.rows, self.seed = tokens, length, rows, seed
-        self.first, self.last = first, whole if last is None else min(last, whole)
-        if self.last <= self.first:
+        self.count = len(tokens) // length
+        if not self.count:
             raise DataError(
                 f"the training text has {len(tokens):,} tokens, too few for rows of {length}; "
                 "give more text or a smaller length"
             )
 
     def __len__(self) -> int:
-        return -(-(self.last - self.first) // self.rows)
+        return -(-self.count // self.rows)
+
+    def order(self, index: int) -> Tensor:
+        """(count,) int64: the order of epoch `index`."""
+        generator = torch.Generator().manual_seed((self.seed * 1_000_003 + index) % 2**63)
+        return torch.randperm(self.count, generator=generator)
+
+    def batch(self, rows: Tensor) -> dict[str, Tensor]:
+        """The rows of these numbers: `input_ids` (rows, length) int64."""
+        ids = [self.tokens[i * self.length : (i + 1) * self.length] for i in rows.tolist()]
+        return {"input_ids": torch.from_numpy(np.stack(ids).astype(np.int64))}
 
     def epoch(self, index: int, start: int = 0) -> Iterator[dict[str, Tensor]]:
         """The batches of epoch `index` from step `start` on: `input_ids` (rows, length) int64."""
-        generator = torch.Generator().manual_seed((self.seed * 1_000_003 + index) % 2**63)
-        order = torch.randperm(self.last - self.first, generator=generator) + self.first
+        order = self.order(index)
         for step in range(start, len(self)):
-            picked = order[step * self.rows : (step + 1) * self.rows].tolist()
-            ids = np.stack([self.tokens[i * self.length : (i + 1) * self.length] for i in picked])
-            yield {"input_ids": torch.from_numpy(ids.astype(np.int64))}
+            yield self.batch(order[step * self.rows : (step + 1) * self.rows])
+
+
+class StreamBatches:
+    """A piece of the endless stream of a text's rows: epoch after epoch, each in its own order.
+
+    Pieces that follow each other see no row twice before all were seen once. A piece is cut into
+    `parts`, which the loop takes for its epochs: after each the model is judged and kept.
+
+    Args:
+        first: steps of the stream before this piece. steps: its length.
+    """
+
+    def __init__(self, text: TokenBatches, first: int, steps: int, parts: int = 1) -> None:
+        if steps < 1:
+            raise DataError(f"a budget of {steps} steps trains nothing; give more text or epochs")
+        self.text, self.first = text, first
+        self.parts = max(1, min(parts, steps))
+        self.steps = -(-steps // self.parts)  # of a part
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def epoch(self, index: int, start: int = 0) -> Iterator[dict[str, Tensor]]:
+        """The batches of part `index` from step `start` on."""
+        whole = len(self.text)
+        for step in range(self.first + index * self.steps + start,
+                          self.first + (index + 1) * self.steps):  # fmt: skip
+            epoch, place = divmod(step, whole)
+            order = self.text.order(epoch)
+            yield self.text.batch(order[place * self.text.rows : (place + 1) * self.text.rows])
 
 
 def windows(tokens: np.ndarray, length: int, most: int | None = None) -> Tensor:

@@ -1,0 +1,158 @@
+"""The transform: a language model in, a deeper or wider one out, ready to be trained on."""
+
+from collections.abc import Iterable, Sequence
+from itertools import islice
+from typing import Annotated, Any, Literal
+
+from torch import nn
+
+from stackwise.catalog import Knob, transform
+from stackwise.errors import KnobError, ModelError
+from stackwise.grow.gstack.depth import stacked, with_identity_blocks, with_random_blocks
+from stackwise.grow.gstack.learned import learned
+from stackwise.grow.gstack.noise import add_noise
+from stackwise.grow.gstack.orders import (
+    check_order,
+    interleaved_order,
+    partial_order,
+    stack_order,
+)
+from stackwise.grow.gstack.width import widened, widened_at_random, widened_with_zeros
+from stackwise.stack import Stack
+
+Operator = Literal["direct", "zero", "random", "learned"]
+Axis = Literal["depth", "width"]
+TITLE = "Grow a trained model by stacking its blocks"
+PAPER = "2405.15319"
+
+
+@transform("gstack", title=TITLE, paper=PAPER, tasks=("text",))
+def gstack(
+    model: Any,
+    data: Any = None,
+    *,
+    factor: Annotated[int, Knob("how many times as deep, or as wide", ge=1)] = 2,
+    operator: Annotated[Operator, Knob("where the new weights come from")] = "direct",
+    axis: Annotated[Axis, Knob("what grows")] = "depth",
+    order: Annotated[
+        str | list[int], Knob("stack, interleave, runs such as 12-3456*5-56, or block numbers")
+    ] = "stack",
+    split: Annotated[
+        Literal["even", "uneven"], Knob("how copies in width share what they read")
+    ] = "uneven",
+    noise: Annotated[float, Knob("share of random numbers mixed in", ge=0, le=1)] = 0.0,
+    learn_steps: Annotated[int, Knob("steps of operator learned", ge=0)] = 100,
+    learn_lr: Annotated[float, Knob("their learning rate", gt=0, log=True)] = 7e-5,
+    device: Annotated[str, Knob("auto, cpu, cuda or mps")] = "auto",
+    random_state: Annotated[int, Knob("the seed", ge=0)] = 0,
+) -> nn.Module:
+    """Grow a trained language model in depth or width; what comes out is trained on.
+
+    The paper's choice, G_stack, is the default: the whole list of blocks, `factor` times over. It
+    computes something else at first (only `zero` keeps the function) and learns fastest.
+
+    Args:
+        model: a causal language model of transformers; any decoder that `Stack.of` reads for
+            depth, a Llama-like one for width. It is not changed.
+        data: for operator `learned`: a loaded text task, or batches for which the model returns a
+            loss.
+
+    Returns:
+        a model of the same class with a config that says its new size.
+
+    Raises:
+        KnobError: knobs that do not go together. ModelError: the model cannot grow so.
+    """
+    return grow(
+        model, data, factor=factor, operator=operator, axis=axis, order=order, split=split,
+        noise=noise, learn_steps=learn_steps, learn_lr=learn_lr, device=device, seed=random_state,
+    )  # fmt: skip
+
+
+def grow(
+    model: Any,
+    data: Any = None,
+    *,
+    factor: int = 2,
+    operator: Operator = "direct",
+    axis: Axis = "depth",
+    order: str | Sequence[int] = "stack",
+    split: Literal["even", "uneven"] = "uneven",
+    noise: float = 0.0,
+    learn_steps: int = 100,
+    learn_lr: float = 7e-5,
+    device: str = "auto",
+    seed: int = 0,
+) -> nn.Module:
+    """What `gstack` does, with arguments that are taken as they are."""
+    if not isinstance(model, nn.Module):
+        raise ModelError(f"a {type(model).__name__} is no model that could grow")
+    places = source_blocks(model, order, factor if axis == "depth" else 1)
+    if axis == "depth":
+        grown = _deeper(model, data, places, operator, learn_steps, learn_lr, device, seed)
+    else:
+        grown = _wider(
+            model, data, places, factor, operator, split, learn_steps, learn_lr, device, seed
+        )
+    add_noise(grown, noise, seed=seed)
+    return grown.train(model.training)
+
+
+def source_blocks(model: Any, order: str | Sequence[int], factor: int) -> list[int]:
+    """The source block of each place of the grown model."""
+    layers = len(Stack.of(model))
+    if not isinstance(order, str):
+        check_order(list(order), layers)
+        return list(order)
+    if order == "stack":
+        return stack_order(layers, factor)
+    if order == "interleave":
+        return interleaved_order(layers, factor)
+    return partial_order(order, layers)
+
+
+def _deeper(
+    model: Any, data: Any, order: list[int], operator: Operator, steps: int, lr: float,
+    device: str, seed: int,
+) -> nn.Module:  # fmt: skip
+    if operator == "direct":
+        return stacked(model, order)
+    if operator == "zero":
+        return with_identity_blocks(model, order)
+    if operator == "random":
+        return with_random_blocks(model, len(order), seed=seed)
+    batches = text_batches(model, data, steps)
+    return learned(model, batches, order, steps=steps, lr=lr, seed=seed, device=device)
+
+
+def _wider(
+    model: Any, data: Any, order: list[int], factor: int, operator: Operator,
+    split: Literal["even", "uneven"], steps: int, lr: float, device: str, seed: int,
+) -> nn.Module:  # fmt: skip
+    config: Any = getattr(model, "config", None)
+    if not hasattr(config, "hidden_size"):
+        raise ModelError(f"a {type(model).__name__} has no config that says its width")
+    if order != list(range(len(order))):
+        raise KnobError("growth in width keeps the blocks as they are; leave order as it is")
+    width = factor * config.hidden_size
+    if factor == 1:
+        return stacked(model, order)
+    if operator == "direct":
+        return widened(model, width, split=split, seed=seed)
+    if operator == "zero":
+        return widened_with_zeros(model, width, seed=seed)
+    if operator == "random":
+        return widened_at_random(model, width, seed=seed)
+    batches = text_batches(model, data, steps)
+    return learned(model, batches, order, width, steps=steps, lr=lr, seed=seed, device=device)
+
+
+def text_batches(model: Any, data: Any, steps: int) -> list[Any]:
+    """At most `steps` batches to learn a growth on, from a text task or ready-made ones."""
+    if data is None:
+        raise KnobError('operator "learned" learns the growth on text: give data')
+    if hasattr(data, "batches"):
+        return list(islice(data.batches("train"), steps))
+    if not isinstance(data, Iterable):
+        raise KnobError(f"a {type(data).__name__} is no text and no list of batches")
+    return list(islice(data, steps))
