@@ -249,6 +249,43 @@ def index_page(methods: dict[str, Card]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def comparison_section() -> str:
+    """The committed comparison: mean ranks, and the test score on every table."""
+    path = ROOT / "results" / "comparison" / "comparison.json"
+    record = json.loads(path.read_text(encoding="utf-8"))
+    methods = [row["method"] for row in record["methods"]]
+    ranks = [
+        (row["method"], f"{row['rank']:.2f}", f"{row['low']:.2f} to {row['high']:.2f}", row["wins"])
+        for row in record["methods"]
+    ]
+    found = {(row["table"], row["method"]): row for row in record["scores"]}
+    metrics = {row["table"]: row["metric"] for row in record["scores"]}
+    shown = methods + [name for name in record["left_out"] if name not in methods]
+    scores = []
+    for name in record["tables"]:
+        cells = [found.get((name, method)) for method in shown]
+        rows = record["rows"][name]
+        scores.append(
+            (f"{name}, {metrics[name]}", f"{rows['train']:,}",
+             *(f"{row['mean']:.4g}" if row else "-" for row in cells))
+        )  # fmt: skip
+    about = (
+        f"`{record['command']}` on {machine_words(record)}; commits "
+        f"{', '.join(f'`{commit}`' for commit in record['commits'])}; {record['seeds']} seeds, "
+        f"preset {record['preset']}, {record['fit_seconds'] / 60:.0f} minutes of fitting. Mean "
+        f"ranks closer than {record['critical_difference']:.2f} are not told apart by "
+        f"{len(record['tables'])} tables (Nemenyi, 5 %)."
+    )
+    left_out = [
+        f"{name} has no score on some table and is not ranked." for name in record["left_out"]
+    ]
+    return "\n\n".join(
+        [about, *left_out, table(("method", "mean rank", "95 % interval", "best on"), ranks),
+         "Mean test score over seeds:",
+         table(("table and metric", "training rows", *shown), scores)]
+    )  # fmt: skip
+
+
 SECTIONS: dict[str, tuple[str, Callable[[Card], str]]] = {
     "knobs": ("Knobs", knobs_section),
     "evidence": ("Evidence", evidence_section),
@@ -279,7 +316,7 @@ def method_page(of: Card) -> str:
 def made() -> dict[Path, str]:
     """Every file with generated parts, as it should read."""
     methods = {slug: of for slug, of in cards(baselines=False).items() if of.package == "stackwise"}
-    readme = ROOT / "README.md"
+    readme, compare = ROOT / "README.md", ROOT / "docs" / "compare.md"
     text = between(
         readme.read_text(encoding="utf-8"), "pictures", picture_row(methods), "What they do"
     )
@@ -291,6 +328,9 @@ def made() -> dict[Path, str]:
         readme: between(text, "evidence", readme_table(methods), "Evidence"),
         **{ROOT / "docs" / "figures" / f"{slug}.svg": svg for slug, (svg, _) in pictures.items()},
         ROOT / "docs" / "methods" / "index.md": index_page(methods),
+        compare: between(
+            compare.read_text(encoding="utf-8"), "comparison", comparison_section(), "Eight tables"
+        ),
         **pages,
     }
 

@@ -217,7 +217,7 @@ def measure(scale: str) -> list[Claim]:
         ),
         Claim(
             "spike",
-            "right after growth stacking has a higher loss than its base, zero blocks have the same",
+            "right after growth stacking has a higher loss than its base, zero blocks have its",
             judge([stacked - base for base, stacked, _ in moments])
             if all(zero == base for base, _, zero in moments) else "does not hold",
             {"validation loss of the base": [base for base, _, _ in moments],
