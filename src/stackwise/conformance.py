@@ -199,7 +199,7 @@ def small_task(name: str) -> Any:
         ]
         return open_task("instructions", chats, {})
     questions = [
-        {"question": f"which is {one}?", "choices": [one, two], "answer": one}
+        {"question": f"which is {one}?", "choices": sorted([one, two]), "answer": one}
         for one, two in pairs
         if one != two
     ]
