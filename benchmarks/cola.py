@@ -4,6 +4,7 @@ Blocks are counted exactly; times are medians of alternating runs in one process
 """
 
 import random
+from functools import partial
 
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -66,7 +67,7 @@ def main() -> None:
                 network(input_ids=ids, use_cache=False)  # noqa: B023
 
         with stack.path(order):
-            ours, peer = alternate(lambda: run(model), lambda: run(rebuilt), 9)
+            ours, peer = alternate(partial(run, model), partial(run, rebuilt), 9)
         line(f"forward along a path, {name}", ours, peer, "a model of these blocks", "s", "float32",
              threads)  # fmt: skip
         prompt = torch.randint(0, 256, (1, 16))
@@ -75,7 +76,7 @@ def main() -> None:
             network.generate(prompt, max_new_tokens=16, do_sample=False, pad_token_id=0)  # noqa: B023
 
         with stack.path(order):
-            ours, peer = alternate(lambda: write(model), lambda: write(rebuilt), REPEATS)
+            ours, peer = alternate(partial(write, model), partial(write, rebuilt), REPEATS)
         line(f"generate 16 tokens along a path, {name}", ours, peer, "a model of these blocks", "s",
              "float32", threads)  # fmt: skip
 
