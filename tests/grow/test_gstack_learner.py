@@ -9,10 +9,12 @@ import torch
 
 from stackwise import runs
 from stackwise.errors import Interrupted, KnobError
-from stackwise.grow.gstack import GrownLanguageModel, growth_schedule
+from stackwise.grow.gstack import GrownLanguageModel, Masked, growth_schedule
 from stackwise.stack import Stack
 from stackwise.tasks.language.tokens import StreamBatches, TokenBatches
+from stackwise.tasks.text.decoder import DecoderLearner
 from stackwise.tasks.text.task import TextTask
+from stackwise.training.phases import Trained
 from stackwise.training.session import session
 
 WORDS = ("red", "green", "blue", "grey", "small", "large", "round", "flat")
@@ -42,23 +44,58 @@ def test_pieces_of_the_stream_see_no_row_twice_before_all_were_seen_once():
                zip(later, list(pieces[0].epoch(0))[3:], strict=True))  # fmt: skip
 
 
-@pytest.mark.parametrize("axis", ["depth", "width"])
-def test_growing_costs_what_scratch_would(task, axis):
-    learner = GrownLanguageModel(**SMALL, axis=axis, base_share=0.25, max_epochs=4).fit(task)
-    grown = sum(p.numel() for b in Stack.of(learner.model_).blocks for p in b.parameters())
-    base_depth, base_width = (2, 32) if axis == "depth" else (4, 16)
-    sizes = {"layers": base_depth, "width": base_width, "factor": 1, "heads": base_width // 8}
-    base = GrownLanguageModel(**SMALL | sizes, max_epochs=1).fit(task)
-    small = sum(p.numel() for b in Stack.of(base.model_).blocks for p in b.parameters())
-    spent = small * learner.base_steps_ + grown * learner.grown_steps_
-    scratch = grown * 4 * len(TokenBatches(task.tokens("train"), 16, 16))
-    assert spent == pytest.approx(scratch, rel=0.02)
-    assert small * learner.base_steps_ == pytest.approx(0.25 * scratch, rel=0.05)
+def block_parameters(model):
+    return sum(p.numel() for block in Stack.of(model).blocks for p in block.parameters())
+
+
+def steps_taken(learner):
+    return {line["phase"]: line["step"] for line in learner.history_}
+
+
+@pytest.mark.parametrize("knobs", [
+    {}, {"axis": "width"}, {"operator": "learned"}, {"base_share": 0.6}, {"max_epochs": 3},
+])  # fmt: skip
+def test_growing_costs_what_scratch_does(task, knobs):
+    knobs = SMALL | {"base_share": 0.25, "max_epochs": 4} | knobs
+    learner = GrownLanguageModel(**knobs).fit(task)
+    sizes = {name: knobs[name] for name in ("layers", "width", "heads", "batch_size", "max_epochs")}
+    scratch = DecoderLearner(**sizes).fit(task)
+    grown, steps = block_parameters(learner.model_), steps_taken(learner)
+    assert steps == {"base": learner.base_steps_, "grown": learner.grown_steps_}
+    assert block_parameters(scratch.model_) == grown
+    learning = 3 if knobs.get("operator") == "learned" else 0
+    base = learner.base_parameters_ * steps["base"]
+    whole = grown * steps_taken(scratch)["train"]
+    assert base + grown * (steps["grown"] + learning) == pytest.approx(whole, rel=0.03)
+    assert base + grown * (steps["grown"] + learning) <= whole + grown / 2
+    assert base == pytest.approx(knobs["base_share"] * whole, rel=0.05)
+
+
+def test_the_grown_model_begins_where_the_base_ended(task):
+    learner = GrownLanguageModel(**SMALL, base_share=0.3)
+    learner.seed_, learner.tokenizer_ = 0, task.tokenizer
+    base, grown = (phase.batches for phase in learner.phases(task, learner.start(task)))
+    rows = [tuple(row) for piece in (base, grown) for part in range(piece.parts)
+            for batch in piece.epoch(part) for row in batch["input_ids"].tolist()]  # fmt: skip
+    epoch = [tuple(row) for batch in grown.text.epoch(0) for row in batch["input_ids"].tolist()]
+    assert rows[: len(epoch)] == epoch
+
+
+def test_a_mask_that_the_time_left_half_closed_is_told(task):
+    learner = GrownLanguageModel(**SMALL, operator="random").fit(task)
+    assert not any("mask" in note for note in learner.notes_)
+    model = learner.model_
+    model.growth_masks = [Masked(model, [3], c=0.25)]
+    learner.finish(Trained(model, [], 0, None, "time", 0, 0.0))
+    assert any("stood at 0.25" in note for note in learner.notes_)
+    assert not Stack.of(model).blocks[3]._forward_hooks
 
 
 def test_the_guideline_is_asked_where_it_reaches(task):
     with pytest.raises(KnobError, match="choose the share of the base yourself"):
         GrownLanguageModel(**SMALL, base_share="guideline").fit(task)
+    with pytest.raises(KnobError, match="fitted to growth in depth"):
+        GrownLanguageModel(**SMALL, base_share="guideline", axis="width").fit(task)
     plan = growth_schedule(1.1e9, 1e11)
     assert plan.base_share == pytest.approx(plan.base_tokens / 4 / 1e11)
 
@@ -111,6 +148,7 @@ def test_a_run_keeps_a_plain_deep_model(task, tmp_path):
     [
         ({"layers": 5, "factor": 2}, "layers=5 is no multiple of factor=2"),
         ({"axis": "width", "factor": 3, "width": 32}, "must be multiples of factor=3"),
+        ({"operator": "learned", "learn_steps": 1000}, "cost more than the"),
         ({"order": "12-2"}, "gives 3 blocks, and layers=4 are wanted"),
     ],
 )

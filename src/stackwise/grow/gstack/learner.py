@@ -3,9 +3,9 @@
 With N parameters in the blocks of the grown model and D tokens of scratch training, the budget is
 6 N D. A share s of it goes to the base of N / g parameters, which so sees s g D tokens; what is
 left pays for (1 - s) D tokens of the grown model, which the base has not seen while there are such.
+The steps of operator `learned` are steps of the grown model, and paid for as such.
 """
 
-from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import torch
@@ -21,7 +21,7 @@ from stackwise.grow.gstack.width import WidthMask
 from stackwise.stack import Stack
 from stackwise.tasks.language.decoder import new_decoder
 from stackwise.tasks.language.learner import PARTS, LanguageLearner
-from stackwise.tasks.language.tokens import StreamBatches
+from stackwise.tasks.language.tokens import StreamBatches, TokenBatches
 from stackwise.tasks.text.decoder import TRAINING
 from stackwise.training.phases import Phase, Trained
 from stackwise.training.rules import Backprop
@@ -95,7 +95,8 @@ class GrownLanguageModel(LanguageLearner):
     def phases(self, task: Any, model: nn.Module) -> list[Phase]:
         """The base, then the grown model."""
         text = self.text_batches(task)
-        budget = len(text) * self.max_epochs  # steps of scratch training
+        # what scratch training takes, in steps
+        budget = StreamBatches(text, 0, len(text) * self.max_epochs, PARTS).total
         places = source_blocks(model, self.order, self.factor if self.axis == "depth" else 1)
         if self.axis == "depth" and len(places) != self.layers:
             raise KnobError(
@@ -106,11 +107,19 @@ class GrownLanguageModel(LanguageLearner):
         self.base_share_ = self._share(grown_size, budget, task.length)
         ratio = grown_size / base_size
         base_steps = max(1, round(self.base_share_ * budget * ratio))
-        self.base_steps_ = base_steps
-        self.grown_steps_ = max(1, round(budget - base_steps / ratio))
-        parts = max(1, round(PARTS * base_steps / (base_steps + self.grown_steps_)))
+        parts = max(1, round(PARTS * base_steps / (base_steps + budget)))
         first = StreamBatches(text, 0, base_steps, parts)
-        second = StreamBatches(text, base_steps, self.grown_steps_, PARTS)
+        self.base_steps_ = first.total
+        learning = self.learn_steps if self.operator == "learned" else 0
+        left = round(budget - self.base_steps_ / ratio) - learning
+        if left < 1:
+            raise KnobError(
+                f"the base and learn_steps={learning} cost more than the {budget} steps that "
+                "scratch training takes; lower base_share or learn_steps, or give more text"
+            )
+        steps, parts = _in_parts(left)
+        second = StreamBatches(text, self.base_steps_ + learning, steps, parts)
+        self.grown_steps_ = second.total
         base_rule = self.text_rule(task, lr=self.base_lr or self.lr, schedule="constant")
         mask = _Mask(self.operator, self.axis, len(Stack.of(model)), model.config)
         rule = GrowingRule.of(self.text_rule(task), mask)
@@ -118,14 +127,20 @@ class GrownLanguageModel(LanguageLearner):
             Phase("base", base_rule, first, first.parts, keep="last"),
             Phase(
                 "grown", rule, second, second.parts, self.patience,
-                start=lambda base: self._grown(base, task, mask),
-                rebuild=lambda arguments: mask.put(_rebuilt(arguments)), keep="last",
+                start=lambda base: self._grown(base, text, mask),
+                rebuild=lambda arguments: mask.put(_rebuilt(arguments)),
             ),
         ]  # fmt: skip
 
     def finish(self, trained: Trained) -> None:
         """Take the grown model, as a plain one."""
         super().finish(trained)
+        closed = [mask for mask in getattr(self.model_, "growth_masks", ()) if mask.c < 1]
+        if closed:
+            self.notes_.append(
+                f"the training ended while the mask over what is new stood at {closed[0].c:.2f}; "
+                "the model is kept without it, and computes something else than what was trained"
+            )
         for hook in list(getattr(self.model_, "growth_masks", ())):
             hook.remove()
         for name in ("growth_masks", "arguments"):
@@ -135,11 +150,13 @@ class GrownLanguageModel(LanguageLearner):
             f"{self.grown_steps_}"
         )
 
-    def _grown(self, base: nn.Module, task: Any, mask: "_Mask") -> nn.Module:
-        batches = task.batches("train", rows=self.rows_a_step, seed=self.seed_)
-        data = list(_first(batches, self.learn_steps)) if self.operator == "learned" else None
+    def _grown(self, base: nn.Module, text: TokenBatches, mask: "_Mask") -> nn.Module:
+        data = None
+        if self.operator == "learned" and self.learn_steps:
+            rows = StreamBatches(text, self.base_steps_, self.learn_steps).epoch(0)
+            data = [batch | {"labels": batch["input_ids"]} for batch in rows]
         grown = grow(
-            base, data, factor=self.factor, operator=self.operator, axis=self.axis,
+            base, data or [], factor=self.factor, operator=self.operator, axis=self.axis,
             order=self.order, noise=self.noise, learn_steps=self.learn_steps,
             learn_lr=self.learn_lr, device=self.device, seed=self.seed_,
         )  # fmt: skip
@@ -162,6 +179,10 @@ class GrownLanguageModel(LanguageLearner):
     def _share(self, parameters: int, steps: int, length: int) -> float:
         if self.base_share != "guideline":
             return float(self.base_share)
+        if self.axis == "width":
+            raise KnobError(
+                "the guideline was fitted to growth in depth; give base_share as a number"
+            )
         tokens = steps * self.rows_a_step * length
         return growth_schedule(parameters, tokens, factor=self.factor).base_share
 
@@ -181,7 +202,9 @@ class GrowingRule(Backprop):
 
     def step(self, loop: Any, model: nn.Module, batch: Any) -> dict[str, Tensor]:
         """Open the mask a little further, then a step."""
-        self.mask.open(min(1.0, loop.step / max(1.0, MASK_SHARE * loop.total_steps)))
+        c = min(1.0, loop.step / max(1.0, MASK_SHARE * loop.total_steps))
+        self.mask.open(c)
+        self.settled = not self.mask.wanted or c == 1.0  # else no score counts as the best yet
         return super().step(loop, model, batch)
 
 
@@ -219,7 +242,9 @@ def _rebuilt(arguments: dict[str, Any]) -> nn.Module:
     return made
 
 
-def _first(batches: Any, count: int) -> Sequence[Any]:
-    from itertools import islice
-
-    return list(islice(batches, count))
+def _in_parts(steps: int) -> tuple[int, int]:
+    """At most `steps`, as many as parts of one length make, and the number of parts."""
+    if steps < 2 * PARTS:
+        return steps, steps
+    parts = max(range(PARTS, 2 * PARTS), key=lambda count: steps // count * count)
+    return steps // parts * parts, parts

@@ -131,6 +131,11 @@ class StreamBatches:
     def __len__(self) -> int:
         return self.steps
 
+    @property
+    def total(self) -> int:
+        """Steps of all parts: up to `parts` - 1 more than were asked for, as parts are alike."""
+        return self.steps * self.parts
+
     def epoch(self, index: int, start: int = 0) -> Iterator[dict[str, Tensor]]:
         """The batches of part `index` from step `start` on."""
         whole = len(self.text)
