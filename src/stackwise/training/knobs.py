@@ -22,7 +22,7 @@ def training_knobs(
     ] = 16,
     grad_clip: Annotated[float | None, Knob("largest norm of the gradient", gt=0)] = 1.0,
     schedule: Annotated[
-        Literal["constant", "cosine"], Knob("how the learning rate falls")
+        Literal["constant", "cosine", "linear"], Knob("how the learning rate falls")
     ] = "constant",
     warmup: Annotated[
         float, Knob("share of the steps over which the learning rate rises", ge=0, lt=1)

@@ -15,6 +15,9 @@ from torch.optim import AdamW, Optimizer
 if TYPE_CHECKING:
     from stackwise.training.loop import Loop
 
+Schedule = Literal["constant", "cosine", "linear"]
+"""How the learning rate falls."""
+
 
 class Rule(Protocol):
     """What the loop asks of a rule.
@@ -56,9 +59,7 @@ def decays(name: str, parameter: nn.Parameter) -> bool:
     return parameter.ndim > 1 and not name.endswith("bias")
 
 
-def learning_rate_factor(
-    step: int, total: int, *, schedule: Literal["constant", "cosine"], warmup: float
-) -> float:
+def learning_rate_factor(step: int, total: int, *, schedule: Schedule, warmup: float) -> float:
     """The share of the learning rate at `step` of `total`: linear warm-up, then the schedule."""
     rising = round(warmup * total)
     if step < rising:
@@ -66,6 +67,8 @@ def learning_rate_factor(
     if schedule == "constant":
         return 1.0
     progress = (step - rising) / max(total - rising, 1)
+    if schedule == "linear":
+        return max(1.0 - progress, 0.0)
     return 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
 
 
@@ -91,7 +94,7 @@ class Backprop:
         monitor: str | None = "loss",
         mode: Literal["min", "max"] = "min",
         decay: Callable[[str, nn.Parameter], bool] = decays,
-        schedule: Literal["constant", "cosine"] = "constant",
+        schedule: Schedule = "constant",
         warmup: float = 0.0,
         accumulate: int = 1,
     ) -> None:

@@ -26,9 +26,9 @@ from stackwise.errors import DataError
 from stackwise.knobs import Knob
 from stackwise.tasks import Judged, Part
 from stackwise.tasks.choices.source import LETTERS, Question, read_questions
+from stackwise.tasks.language.reading import context_of, device_of, tokenizer_for
 from stackwise.tasks.table.metrics import Metric
 from stackwise.tasks.text.task import weighted_mean_of
-from stackwise.tasks.text_batches import tokenizer_of
 
 Template = Literal["plain", "chat"]
 WRITTEN = 16
@@ -185,11 +185,11 @@ class ChoicesTask:
 
     def loss(self, model: nn.Module, batch: Mapping[str, Any]) -> Tensor:
         """Cross entropy of the right letter among the letters, over questions with choices."""
-        tokenizer = _tokenizer(model, None)
+        tokenizer = tokenizer_for(model, None, "questions")
         questions = [one for one in batch["questions"] if one.choices]
         if not questions:
             raise DataError("a loss needs questions with choices")
-        kept, tokens = self.encode(questions, tokenizer, _context(model))
+        kept, tokens = self.encode(questions, tokenizer, context_of(model))
         found = letter_logits(model, tokens)
         losses = []
         for one, row in zip(kept, found, strict=True):
@@ -204,8 +204,8 @@ class ChoicesTask:
     def judge(self, learner: Any, part: Part) -> Judged:
         """Ask a model, or a fitted learner that holds one, the questions of a part."""
         model = getattr(learner, "model_", learner)
-        tokenizer = _tokenizer(model, learner)
-        questions, tokens = self.encode(self.part(part)[0], tokenizer, _context(model))
+        tokenizer = tokenizer_for(model, learner, "questions")
+        questions, tokens = self.encode(self.part(part)[0], tokenizer, context_of(model))
         began = time.perf_counter()
         samples = []
         with torch.no_grad():
@@ -295,14 +295,14 @@ def letter_logits(model: Any, tokens: Sequence[Sequence[int]], rows: int = 8) ->
     found: list[Tensor] = []
     for start in range(0, len(tokens), rows):
         ids, last = padded(tokens[start : start + rows])
-        logits = model(input_ids=ids.to(_device(model)), use_cache=False).logits
+        logits = model(input_ids=ids.to(device_of(model)), use_cache=False).logits
         found += list(logits[torch.arange(len(ids)), last.to(logits.device)].cpu())
     return found
 
 
 def written_answer(model: Any, tokenizer: Any, tokens: Sequence[int]) -> str:
     """The first line that the model writes by its likeliest tokens."""
-    ids = torch.tensor([list(tokens)], device=_device(model))
+    ids = torch.tensor([list(tokens)], device=device_of(model))
     end = tokenizer.eos_token_id
     made = model.generate(
         input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=WRITTEN,
@@ -317,21 +317,3 @@ def same_answer(said: str, right: str) -> bool:
     """Equal but for case, outer spaces and a last full stop."""
     one, other = (text.strip().rstrip(".").strip().casefold() for text in (said, right))
     return one == other
-
-
-def _tokenizer(model: Any, learner: Any) -> Any:
-    tokenizer = getattr(learner, "tokenizer_", None) or tokenizer_of(model)
-    if tokenizer is None:
-        raise DataError(
-            f"a {type(model).__name__} has no tokenizer beside it to read questions with; give a "
-            "folder that holds one, or a fitted learner"
-        )
-    return tokenizer
-
-
-def _context(model: Any) -> int | None:
-    return getattr(getattr(model, "config", None), "max_position_embeddings", None)
-
-
-def _device(model: nn.Module) -> torch.device:
-    return next(model.parameters()).device

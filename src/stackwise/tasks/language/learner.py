@@ -173,7 +173,15 @@ class LanguageLearner(BaseEstimator):
         write_json(folder / "model.json", plain({
             "class": type(self).__name__, "format": FORMAT, "seed": self.seed_,
             "knobs": self.kept_knobs(), "notes": self.notes_, "history": self.history_,
+            "more": self.more_to_keep(),
         }))  # fmt: skip
+
+    def more_to_keep(self) -> dict[str, Any]:
+        """What else a method's `take_back` needs, as JSON."""
+        return {}
+
+    def take_back(self, more: dict[str, Any]) -> None:
+        """Take what `more_to_keep` gave."""
 
     def kept_knobs(self) -> dict[str, Any]:
         """The knobs, as JSON: an object that was given as a model is known by its type."""
@@ -199,6 +207,7 @@ class LanguageLearner(BaseEstimator):
         made.seed_, made.notes_, made.history_ = (
             record["seed"], record["notes"], record["history"]
         )  # fmt: skip
+        made.take_back(record.get("more", {}))
         made.model_ = open_model(folder / "model")
         made.tokenizer_ = AutoTokenizer.from_pretrained(folder / "model")
         return made

@@ -1,0 +1,1 @@
+"""By which rule does the stack learn?"""
