@@ -2,16 +2,49 @@
 
 import pytest
 import torch
+from torch import nn
 from transformers import (
     AutoModelForCausalLM,
+    BloomConfig,
+    BloomForCausalLM,
+    CohereConfig,
+    CohereForCausalLM,
+    FalconConfig,
+    FalconForCausalLM,
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
+    GemmaConfig,
+    GemmaForCausalLM,
     GPT2Config,
     GPT2LMHeadModel,
+    GPTJConfig,
+    GPTJForCausalLM,
     GPTNeoXConfig,
     GPTNeoXForCausalLM,
+    GraniteConfig,
+    GraniteForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    MixtralConfig,
+    MixtralForCausalLM,
+    Olmo2Config,
+    Olmo2ForCausalLM,
+    OlmoConfig,
+    OlmoForCausalLM,
+    OPTConfig,
+    OPTForCausalLM,
+    PhiConfig,
+    PhiForCausalLM,
     Qwen2Config,
     Qwen2ForCausalLM,
+    Qwen2MoeConfig,
+    Qwen2MoeForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+    StableLmConfig,
+    StableLmForCausalLM,
 )
 
 from stackwise.errors import KnobError, ModelError
@@ -50,6 +83,45 @@ def llama(tied=True, cls=LlamaForCausalLM, config=LlamaConfig, **more):
         config(**BASE, intermediate_size=48, num_key_value_heads=2, tie_word_embeddings=tied,
                **more)
     )  # fmt: skip
+    for parameter in made.parameters():
+        parameter.data.add_(0.2 * torch.randn(parameter.shape))
+    return made.eval()
+
+
+OTHERS = {
+    "bloom": (BloomForCausalLM, BloomConfig, {}),
+    "cohere": (CohereForCausalLM, CohereConfig, {}),
+    "falcon": (FalconForCausalLM, FalconConfig, {}),
+    "gemma": (GemmaForCausalLM, GemmaConfig, {"head_dim": 8}),
+    "gemma3": (Gemma3ForCausalLM, Gemma3TextConfig, {"head_dim": 8}),
+    "gptj": (GPTJForCausalLM, GPTJConfig, {"rotary_dim": 4}),
+    "granite": (GraniteForCausalLM, GraniteConfig, {"embedding_multiplier": 2.0}),
+    "llama with biases": (LlamaForCausalLM, LlamaConfig,
+                          {"attention_bias": True, "mlp_bias": True}),
+    "mistral": (MistralForCausalLM, MistralConfig, {}),
+    "mixtral": (MixtralForCausalLM, MixtralConfig, {"num_local_experts": 4}),
+    "olmo": (OlmoForCausalLM, OlmoConfig, {}),
+    "olmo2": (Olmo2ForCausalLM, Olmo2Config, {}),
+    "opt": (OPTForCausalLM, OPTConfig, {"ffn_dim": 48, "word_embed_proj_dim": 32}),
+    "phi": (PhiForCausalLM, PhiConfig, {}),
+    "qwen2 moe": (Qwen2MoeForCausalLM, Qwen2MoeConfig, {
+        "moe_intermediate_size": 16, "shared_expert_intermediate_size": 16, "num_experts": 4,
+        "num_experts_per_tok": 2}),
+    "qwen3": (Qwen3ForCausalLM, Qwen3Config, {"head_dim": 8}),
+    "stablelm": (StableLmForCausalLM, StableLmConfig, {}),
+}  # fmt: skip
+LIKE_LLAMA = ("granite", "llama with biases", "mistral", "qwen3")
+SPECIAL = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+
+
+def other(name):
+    """A small decoder of another family, with weights that leave nothing near its start."""
+    torch.manual_seed(0)
+    cls, config, more = OTHERS[name]
+    sizes = {"intermediate_size": 48, "num_key_value_heads": 2} | SPECIAL
+    if name in ("bloom", "falcon", "gptj", "opt"):
+        sizes = SPECIAL
+    made = cls(config(**BASE, **sizes, **more))
     for parameter in made.parameters():
         parameter.data.add_(0.2 * torch.randn(parameter.shape))
     return made.eval()
@@ -135,6 +207,8 @@ def test_the_base_gets_less_of_a_larger_budget():
         (lambda: stack_order(3, 1.5), "whole number of at least 1, got 1.5"),
         (lambda: partial_order("12-7", 6), r"names layer 6, the model has 6 \(0..5\)"),
         (lambda: partial_order("1a", 6), "no run of blocks"),
+        (lambda: partial_order("12-5..3", 6), "names no block"),
+        (lambda: partial_order("12*0-3", 6), "names no block"),
         (lambda: check_order([], 3), "empty"),
         (lambda: growth_schedule(1e9), "either tokens or flops"),
         (lambda: growth_schedule(1e6, 1e7), "more than the whole budget"),
@@ -177,11 +251,25 @@ def test_identity_blocks_keep_the_function_exactly(model, order):
     assert torch.equal(logits(with_identity_blocks(model, order)), logits(model))
 
 
+@pytest.mark.parametrize("name", OTHERS)
+def test_identity_blocks_keep_the_function_of_every_family(name):
+    model = other(name)
+    grown = with_identity_blocks(model, interleaved_order(3, 2))
+    assert torch.equal(logits(grown), logits(model))
+
+
+def test_a_block_that_writes_in_a_way_that_is_not_known_is_refused():
+    model = llama()
+    model.model.layers[1].mlp.register_forward_hook(lambda module, inputs, output: output + 1)
+    with pytest.raises(ModelError, match="block 3 still adds to the stream"):
+        with_identity_blocks(model, interleaved_order(3, 2))
+
+
 def test_only_the_output_projections_of_identity_blocks_learn_at_first():
     grown = with_identity_blocks(llama(), interleaved_order(3, 2))
     grown(input_ids=IDS, labels=IDS).loss.backward()
     block = Stack.of(grown).blocks[1]
-    ends = {id(m.weight) for m in output_projections(block).values()}
+    ends = {id(p) for p in output_projections(block).values()}
     for name, parameter in block.named_parameters():
         moved = bool(parameter.grad.abs().sum() > 0)
         assert moved == (id(parameter) in ends), name
@@ -210,7 +298,54 @@ def test_a_tied_block_is_refused():
         stacked(model, stack_order(3, 2))
 
 
+class Plain(nn.Module):
+    def __init__(self, before, after):
+        super().__init__()
+        self.first, self.second = nn.Linear(before, 20), nn.Linear(20, after)
+
+    def forward(self, x):
+        return self.second(self.first(x).relu())
+
+
+def test_blocks_of_a_plain_network_stack_where_their_width_stays():
+    network = nn.Sequential(Plain(8, 8), Plain(8, 8))
+    x = torch.randn(3, 8)
+    assert torch.equal(stacked(network, stack_order(2, 2))(x), network(network(x)))
+    changing = nn.ModuleList([Plain(8, 8), Plain(8, 16)])
+    with pytest.raises(ModelError, match="block 1 maps 8 to 16: only blocks of equal width"):
+        stacked(changing, stack_order(2, 2))
+
+
 # ---- width
+
+
+@pytest.mark.parametrize("name", LIKE_LLAMA)
+def test_width_keeps_the_function_of_models_like_llama(name):
+    model = other(name).double()
+    expected = logits(model)
+    for grown in (
+        widened(model, 64, split="uneven"), widened_with_zeros(model, 64),
+        widened_with_zeros(model, 48),
+    ):  # fmt: skip
+        assert torch.allclose(logits(grown), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", sorted(set(OTHERS) - set(LIKE_LLAMA)))
+def test_width_refuses_models_that_it_would_get_wrong(name):
+    model = other(name)
+    for grow in (widened, widened_with_zeros, widened_at_random):
+        with pytest.raises(ModelError, match="width growth"):
+            grow(model, 64)
+
+
+def test_a_wider_model_keeps_its_precision_and_how_it_generates():
+    model = llama().to(torch.bfloat16)
+    model.model.rotary_emb = llama().model.rotary_emb  # as transformers loads it: in float32
+    model.generation_config.repetition_penalty = 1.5
+    for grown in (widened(model, 64), widened_with_zeros(model, 48)):
+        assert {p.dtype for p in grown.parameters()} == {torch.bfloat16}
+        assert grown.model.rotary_emb.inv_freq.dtype == torch.float32
+        assert grown.generation_config.repetition_penalty == 1.5
 
 
 @pytest.mark.parametrize("tied", [True, False])
@@ -275,6 +410,12 @@ def test_learned_growth_begins_as_g_stack():
 
 
 @pytest.mark.parametrize("width", [None, 64])
+def test_learned_growth_moves_to_a_device_as_one(width):
+    growth = LearnedGrowth(llama(), stack_order(3, 2), width).to("meta")
+    assert growth(input_ids=IDS.to("meta")).logits.shape == (2, 9, 50)
+
+
+@pytest.mark.parametrize("width", [None, 64])
 def test_learned_growth_lowers_the_loss_and_leaves_the_base_alone(width):
     model, data = llama(), batches()
     before = {name: value.clone() for name, value in model.state_dict().items()}
@@ -328,6 +469,16 @@ def test_the_optimizers_moments_go_along():
     new.step()
 
 
+def test_moments_do_not_go_along_in_width():
+    model = llama()
+    old = torch.optim.AdamW(model.parameters())
+    grown = widened(model, 64)
+    with pytest.raises(ModelError, match="only where the depth grows"):
+        grow_optimizer_state(old, torch.optim.AdamW(grown.parameters()), model, grown, range(3))
+    with pytest.raises(ModelError, match="order has 2 places"):
+        grow_optimizer_state(old, torch.optim.AdamW(grown.parameters()), model, grown, [0, 1])
+
+
 @pytest.mark.parametrize("knobs", [
     {}, {"operator": "zero"}, {"operator": "random"}, {"operator": "learned", "learn_steps": 2},
     {"axis": "width"}, {"axis": "width", "operator": "zero"}, {"order": "12*2-3", "noise": 0.1},
@@ -355,6 +506,7 @@ def test_what_comes_out_is_kept_generates_and_looks_at_no_future(knobs, tmp_path
     [
         ({"operator": "learned"}, "give data"),
         ({"factor": 0}, "factor"),
+        ({"operator": "random", "order": "interleave"}, "on top of the model's own"),
         ({"axis": "width", "order": "12*2-3"}, "leave order as it is"),
         ({"order": "nonsense"}, "no run of blocks"),
     ],

@@ -13,33 +13,37 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from stackwise.errors import ModelError
 from stackwise.grow.gstack.orders import check_order
 from stackwise.stack import Stack
 
-ENDS = ("o_proj", "out_proj", "down_proj", "c_proj", "dense_4h_to_h", "fc2", "wo", "w2")
+ENDS = ("o_proj", "out_proj", "down_proj", "c_proj", "dense_4h_to_h", "fc2", "fc_out", "wo", "w2")
 """What families call the last projection of attention and of the MLP."""
 LAST_DENSE = ("attention.dense", "self_attention.dense", "output.dense", "attn.dense")
 
 
-def output_projections(block: nn.Module) -> dict[str, nn.Module]:
-    """The modules of a block that write to the stream, by dotted name.
+def output_projections(block: nn.Module) -> dict[str, nn.Parameter]:
+    """The weights and biases of a block that write to the stream, by dotted name.
+
+    Those of a layer, and those that a mixture of experts holds for all experts in one tensor.
 
     Raises:
-        ModelError: there are fewer than two: of attention and of the MLP.
+        ModelError: they belong to fewer than two: to attention and to the MLP.
     """
-    found = {
-        name: module
-        for name, module in block.named_modules()
-        if isinstance(getattr(module, "weight", None), Tensor)
-        and (name.rsplit(".", 1)[-1] in ENDS or name.endswith(LAST_DENSE))
-    }
-    if len(found) < 2:
+    found: dict[str, nn.Parameter] = {}
+    writers = set()
+    for name, module in block.named_modules():
+        whole = name.rsplit(".", 1)[-1] in ENDS or name.endswith(LAST_DENSE)
+        for own, parameter in module.named_parameters(recurse=False):
+            if whole or own.removesuffix("_bias") in ENDS:
+                found[f"{name}.{own}"] = parameter
+                writers.add(name)
+    if len(writers) < 2:
         raise ModelError(
             f'operator "zero" needs named output projections; {type(block).__name__} has '
-            f"{', '.join(found) or 'none'}"
+            f"{', '.join(writers) or 'none'}"
         )
     return found
 
@@ -53,6 +57,8 @@ def stacked(model: nn.Module, order: Sequence[int]) -> nn.Module:
     stack = Stack.of(model)
     check_order(order, len(stack))
     _refuse_tied_blocks(stack)
+    for place in sorted(set(order)):
+        _refuse_change_of_width(stack.blocks[place], place)
     return stack.rebuild(order)
 
 
@@ -62,16 +68,18 @@ def with_identity_blocks(model: nn.Module, order: Sequence[int]) -> nn.Module:
     With an order that interleaves (0 0 1 1 ...) or stacks (0 1 0 1), the first occurrences alone
     compute, in their own order; where they would not be in the model's own order, the function
     is that of the path of first occurrences.
+
+    Raises:
+        ModelError: as `stacked`; or a block has other ways to write to the stream than those that
+            are known, which a short forward pass finds out.
     """
     grown = stacked(model, order)
-    seen: set[int] = set()
+    repeats = [place for place, source in enumerate(order) if source in order[:place]]
     with torch.no_grad():
-        for block, source in zip(Stack.of(grown).blocks, order, strict=True):
-            if source in seen:
-                for module in output_projections(block).values():
-                    for parameter in module.parameters(recurse=False):
-                        parameter.zero_()
-            seen.add(source)
+        for place in repeats:
+            for parameter in output_projections(Stack.of(grown).blocks[place]).values():
+                parameter.zero_()
+    _check_identity(grown, repeats)
     return grown
 
 
@@ -84,6 +92,8 @@ def with_random_blocks(model: nn.Module, layers: int, *, seed: int = 0) -> nn.Mo
         ModelError: the model is not one that its config builds anew.
     """
     depth = len(Stack.of(model))
+    if layers < depth:
+        raise ModelError(f"{layers} blocks are fewer than the model's {depth}")
     order = [*range(depth), *(index % depth for index in range(layers - depth))]
     grown = stacked(model, order)
     fresh = _new_like(grown, seed)
@@ -149,3 +159,45 @@ def _refuse_tied_blocks(stack: Stack) -> None:
                     f"blocks {other} and {place} share weights; growing would copy a tied block "
                     "(untie first)"
                 )
+
+
+def _refuse_change_of_width(block: nn.Module, place: int) -> None:
+    """Of a bare block (no transformer's), compare what its first layer reads and its last writes.
+
+    Raises:
+        ModelError: they differ, so that no copy of the block fits behind it.
+    """
+    ends = [
+        (getattr(module, before), getattr(module, after))
+        for module in block.modules()
+        for before, after in (("in_features", "out_features"), ("in_channels", "out_channels"))
+        if isinstance(getattr(module, before, None), int)
+    ]
+    composed = any("attn" in name or "attention" in name for name, _ in block.named_modules())
+    if ends and not composed and ends[0][0] != ends[-1][1]:
+        raise ModelError(
+            f"block {place} maps {ends[0][0]} to {ends[-1][1]}: only blocks of equal width can be "
+            "stacked"
+        )
+
+
+@torch.no_grad()
+def _check_identity(grown: Any, places: Sequence[int]) -> None:
+    """See that the blocks at these places of a decoder add nothing to the stream."""
+    config: Any = getattr(grown, "config", None)
+    if not getattr(config, "vocab_size", 0) or getattr(config, "is_encoder_decoder", False):
+        return
+    training = grown.training
+    ids = torch.arange(2, device=next(grown.parameters()).device)[None] % config.vocab_size
+    try:
+        with Stack.of(grown.eval()).capture() as stream:
+            grown(input_ids=ids)
+    finally:
+        grown.train(training)
+    for place in places:
+        if stream.contributions[place].any():
+            raise ModelError(
+                f"block {place} still adds to the stream with its output projections "
+                f"({', '.join(output_projections(Stack.of(grown).blocks[place]))}) at zero; "
+                'operator "zero" does not know all that it writes with'
+            )

@@ -120,6 +120,9 @@ def _deeper(
     if operator == "zero":
         return with_identity_blocks(model, order)
     if operator == "random":
+        depth = len(Stack.of(model))
+        if order[:depth] != list(range(depth)):
+            raise KnobError("random blocks are put on top of the model's own; leave order as it is")
         return with_random_blocks(model, len(order), seed=seed)
     batches = text_batches(model, data, steps)
     return learned(model, batches, order, steps=steps, lr=lr, seed=seed, device=device)

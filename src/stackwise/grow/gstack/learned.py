@@ -67,6 +67,12 @@ class LearnedGrowth(nn.Module):
         """The grown model."""
         return self._target[0]
 
+    def _apply(self, fn: Any, recurse: bool = True) -> Any:
+        """Move the frozen weights with the maps."""
+        self._base = {name: fn(weight) for name, weight in self._base.items()}
+        self.target._apply(fn)
+        return super()._apply(fn, recurse)
+
     def weights(self) -> dict[str, Tensor]:
         """The weights of the grown model, as functions of the maps."""
         found = {name: self._wider(name, self._base[name]) for name in self._outside}
@@ -120,7 +126,7 @@ def learned(
     """
     given = list(batches)
     if not given and steps:
-        raise TrainingError('operator "learn" needs data to learn the growth on')
+        raise TrainingError('operator "learned" needs data to learn the growth on')
     growth = LearnedGrowth(model, order, width, seed=seed)
     if steps:
         cycle = [given[step % len(given)] for step in range(steps)]
@@ -128,7 +134,8 @@ def learned(
         with session():  # a part of a larger piece of work: it keeps no checkpoint of its own
             train(growth, rule, ListBatches(cycle, shuffle=False), max_epochs=1, seed=seed,
                   device=device, precision=precision)  # fmt: skip
-    return growth.materialise().train(model.training)
+    place = next(model.parameters()).device
+    return growth.to(place).materialise().train(model.training)
 
 
 def _identity_and_noise(space: Space, generator: torch.Generator) -> Tensor:

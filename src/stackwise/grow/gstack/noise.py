@@ -28,7 +28,7 @@ def add_noise(model: nn.Module, amount: float, *, seed: int = 0) -> None:
         return
     stack = Stack.of(model)
     depth = len(stack)
-    ends = {id(m.weight) for block in stack.blocks for m in output_projections(block).values()}
+    ends = {id(p) for block in stack.blocks for p in output_projections(block).values()}
     generator = torch.Generator().manual_seed(seed)
     seen: set[int] = set()
     for module in model.modules():

@@ -11,6 +11,7 @@ from typing import Any
 from torch import nn
 from torch.optim import Optimizer
 
+from stackwise.errors import ModelError
 from stackwise.stack import Stack
 
 
@@ -22,7 +23,14 @@ def grow_optimizer_state(
     Args:
         order: the source block of each place of the grown model. Parameters outside of the blocks
             keep their own state; a tensor of the state is copied, so that nothing is shared.
+
+    Raises:
+        ModelError: the models are not of one width, or the order is not the grown model's.
     """
+    if len(order) != len(Stack.of(grown)):
+        raise ModelError(
+            f"the order has {len(order)} places and the grown model {len(Stack.of(grown))} blocks"
+        )
     sources = dict(base.named_parameters())
     blocks = {name: Stack.of(base).names[order[place]]
               for place, name in enumerate(Stack.of(grown).names)}  # fmt: skip
@@ -31,6 +39,11 @@ def grow_optimizer_state(
     for name, parameter in grown.named_parameters():
         found = inside.fullmatch(name)
         source = sources[f"{blocks[found[1]]}.{found[2]}" if found else name]
+        if source.shape != parameter.shape:
+            raise ModelError(
+                f"{name} grew from {tuple(source.shape)} to {tuple(parameter.shape)}: moments go "
+                "along only where the depth grows; start a new optimizer"
+            )
         if source in old.state:
             new.state[parameter] = {key: _copied(value) for key, value in old.state[source].items()}
 

@@ -49,6 +49,8 @@ def partial_order(text: str, layers: int) -> list[int]:
             )
         first, last, digits, times = found.groups()
         run = [int(digit) for digit in digits] if digits else list(range(int(first), int(last) + 1))
+        if not run or (times and not int(times)):
+            raise KnobError(f"{part!r} names no block; write runs upwards, as in 1..12*2")
         order += [index - 1 for index in run] * int(times or 1)
     check_order(order, layers)
     return order

@@ -7,7 +7,6 @@ head keeps its group of query heads.
 """
 
 import copy
-import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +35,7 @@ AXES: dict[str, tuple[str | None, str | None]] = {
     "k_norm": (None, None),
 }
 """Space of the rows and of the columns of a weight, by the name of its module."""
+NORMS = tuple(name for name in AXES if name.endswith("norm"))
 WRITES = ("embed_tokens",)
 """Weights whose columns are written to, not read from: a lookup."""
 
@@ -70,7 +70,15 @@ def spaces_of(config: Any, width: int, *, seed: int = 0) -> dict[str, Space]:
 
     Raises:
         KnobError: the width is not larger, or does not make whole heads.
+        ModelError: the config is of another kind of model.
     """
+    sizes = ("hidden_size", "intermediate_size", "num_attention_heads")
+    missing = [name for name in sizes if not isinstance(getattr(config, name, None), int)]
+    if missing:
+        raise ModelError(
+            f"width growth is for Llama-like decoders; {type(config).__name__} has no "
+            f"{' and no '.join(missing)}"
+        )
     old, heads = config.hidden_size, config.num_attention_heads
     groups = getattr(config, "num_key_value_heads", None) or heads
     size = getattr(config, "head_dim", None) or old // heads
@@ -130,19 +138,43 @@ def axes_of(name: str, weight: Tensor) -> tuple[str | None, str | None]:
 
 
 def empty_like(model: Any, spaces: dict[str, Space], *, seed: int = 0) -> nn.Module:
-    """A model of the grown width with fresh random weights, of the same class."""
+    """A model of the grown width with fresh random weights, of the same class.
+
+    Raises:
+        ModelError: a weight or a norm is not that of a Llama-like decoder.
+    """
     for name, weight in model.named_parameters():
         axes_of(name, weight)
+    for name, module in model.named_modules():
+        if name.rsplit(".", 1)[-1] in NORMS:
+            _check_norm(name, module, model, spaces[STREAM].old)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        made: nn.Module = type(model)(grown_config(model, spaces))
-    return made.to(next(model.parameters()).dtype).train(model.training)
+        made: Any = type(model)(grown_config(model, spaces))
+    like = next(model.parameters())
+    for parameter in made.parameters():  # not the buffers: angles stay in float32
+        parameter.data = parameter.data.to(like.dtype)
+    made.generation_config = copy.deepcopy(model.generation_config)
+    grown: nn.Module = made.to(like.device).train(model.training)
+    return grown
 
 
-def kind_of(name: str) -> tuple[int | None, str]:
-    """The block that a parameter is in (None outside of them), and its name within."""
-    found = re.search(r"\.layers\.(\d+)\.(.+)", name)
-    return (int(found[1]), found[2]) if found else (None, name)
+@torch.no_grad()
+def _check_norm(name: str, norm: nn.Module, model: Any, width: int) -> None:
+    """See that a norm is w x / rms(x), over the stream or within a head."""
+    weight = getattr(norm, "weight", None)
+    over_stream = AXES[name.rsplit(".", 1)[-1]][0] == STREAM
+    size = width if over_stream or weight is None else len(weight)
+    within = getattr(model.config, "head_dim", None) or width // model.config.num_attention_heads
+    if weight is not None and size == (width if over_stream else within):
+        x = torch.linspace(0.5, 2, size, device=weight.device, dtype=torch.float32)
+        expected = weight.float() * x * x.pow(2).mean().rsqrt()
+        if torch.allclose(norm(x.to(weight.dtype)).float(), expected, rtol=0.02, atol=1e-4):
+            return
+    raise ModelError(
+        f"width growth knows norms of the root mean square with a gain, as Llama has them, over "
+        f"the stream or a head; {name} is a {type(norm).__name__} of another form"
+    )
 
 
 def _grown(old: int, new: int, generator: torch.Generator) -> Tensor:

@@ -63,7 +63,7 @@ def widened_with_zeros(model: Any, width: int, *, seed: int = 0) -> nn.Module:
             rows, columns = axes_of(name, weight)
             before = old[name]
             if weight.ndim == 1:
-                if rows == STREAM:
+                if rows == STREAM and not name.endswith("bias"):
                     before = before * scale**0.5
                 elif rows is not None:
                     weight.zero_()  # a bias must not move the new coordinates
