@@ -69,8 +69,8 @@ def main() -> None:
             optimizer.zero_grad(set_to_none=True)
 
         ours, peer = alternate(ours_step, peer_step, REPEATS)
-        line(f"a step of {SAMPLES} chats, {name}", ours, peer, "TRL's collator and loss, padded", "s",
-             "float32", threads)  # fmt: skip
+        line(f"a step of {SAMPLES} chats, {name}", ours, peer, "TRL's collator and loss, padded",
+             "s", "float32", threads)  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -364,6 +364,9 @@ def _write_init(cls: type, overrides: Mapping[str, Any]) -> None:
                 raise TypeError(f"{cls.__name__} got the knob {name!r} twice")
         given |= zip(positional, placed, strict=False)
         for name, parameter in parameters.items():
+            if parameter.default is parameter.empty and name not in given:
+                raise TypeError(f"{cls.__name__} needs the knob {name!r}")
+        for name, parameter in parameters.items():
             setattr(self, name, given.get(name, parameter.default))
 
     own = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from stackwise.catalog import Card, Entry, card, preset_values
 from stackwise.errors import (
     Interrupted,
+    KnobError,
     ModelError,
     NotInstalled,
     RunError,
@@ -193,7 +194,11 @@ def chosen_knobs(
     of: Card, entry: Entry, preset: str | None, knobs: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The preset's values under the given ones, checked. Words (from `--set`) are read."""
-    return preset_values(of, preset, entry) | entry.check(knobs, texts=True)
+    values = preset_values(of, preset, entry) | entry.check(knobs, texts=True)
+    for name, spec in entry.knobs.items():
+        if spec.required and name not in values:
+            raise KnobError(f"{of.slug} needs --set {name}=...: {spec.knob.help}")
+    return values
 
 
 def fit_run(

@@ -218,9 +218,10 @@ def plan(
     values = {}
     for slug, of in chosen.items():
         entry = of.entry("learner", task.problem)
-        runs.chosen_knobs(of, entry, preset, {})
         shared = {n: v for n, v in knobs.get(EVERY, {}).items() if n in entry.knobs}
-        values[slug] = entry.check({**shared, **knobs.get(slug, {})}, texts=True)
+        own = {**shared, **knobs.get(slug, {})}
+        runs.chosen_knobs(of, entry, preset, own)
+        values[slug] = entry.check(own, texts=True)
     return values
 
 

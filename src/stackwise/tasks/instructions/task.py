@@ -214,8 +214,8 @@ class InstructionsTask:
             room = (context_of(model) or ids.shape[1] + NEW_TOKENS) - ids.shape[1]
             made = model.generate(
                 input_ids=ids.to(device_of(model)), attention_mask=torch.ones_like(ids),
-                max_new_tokens=max(1, min(NEW_TOKENS, room)), do_sample=False, eos_token_id=tokenizer.eos_token_id,
-                pad_token_id=tokenizer.eos_token_id,
+                max_new_tokens=max(1, min(NEW_TOKENS, room)), do_sample=False,
+                eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.eos_token_id,
             )  # fmt: skip
             answers.append(tokenizer.decode(made[0, ids.shape[1] :], skip_special_tokens=True))
         return answers
