@@ -1,4 +1,4 @@
-"""Growing a model in memory, against what growth scripts do; and what a mask costs that is half open.
+"""Growing a model in memory, against what growth scripts do; and what a mask costs, half open.
 
 The peer makes a model of the deeper config (random weights, as transformers does) and loads a state
 dict whose names are mapped to the base's. Growing a saved folder is in benchmarks/rebuild.py.
