@@ -1,4 +1,4 @@
-"""Growing a model in memory, against what growth scripts do; and what a closed mask costs.
+"""Growing a model in memory, against what growth scripts do; and what a mask costs, half open.
 
 The peer makes a model of the deeper config (random weights, as transformers does) and loads a state
 dict whose names are mapped to the base's. Growing a saved folder is in benchmarks/rebuild.py.
@@ -52,14 +52,14 @@ def main() -> None:
              threads)  # fmt: skip
         ids = torch.randint(0, 8192, (4, 64))
         grown, plain = stacked(model, order), stacked(model, order)
-        mask = Masked(grown, range(depth, 2 * depth), c=1.0)
+        mask = Masked(grown, range(depth, 2 * depth), c=0.5)
 
         def step(network: Any) -> None:
             network(input_ids=ids, labels=ids, use_cache=False).loss.backward()  # noqa: B023
             network.zero_grad(set_to_none=True)
 
         ours, peer = alternate(lambda: step(grown), lambda: step(plain), REPEATS)  # noqa: B023
-        line(f"a step of {name} doubled, mask open", ours, peer, "without the mask", "s",
+        line(f"a step of {name} doubled, mask half open", ours, peer, "without the mask", "s",
              "float32", threads)  # fmt: skip
         mask.remove()
 

@@ -253,11 +253,9 @@ def measure(scale: str) -> list[Claim]:
 
 
 def _worst(verdicts: Sequence[Any]) -> Any:
-    """A claim about several others: it holds where each does, in part where any does."""
-    if all(verdict == "holds" for verdict in verdicts):
-        return "holds"
-    some = any(verdict in ("holds", "holds in part") for verdict in verdicts)
-    return "holds in part" if some else "does not hold"
+    """A claim to be ahead of all of several others: it is as true as against the best of them."""
+    order = ("not testable at this scale", "does not hold", "holds in part", "holds")
+    return min(verdicts, key=order.index)
 
 
 def picture(record: dict[str, Any]) -> "Figure":
