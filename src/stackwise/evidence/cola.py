@@ -44,6 +44,10 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "gpu": {"trained": 40_000, "depth": 12, "searched": 300, "held": 1000, "simulations": 200,
             "seeds": [0, 1, 2], "pretrained": 100},
 }  # fmt: skip
+TIMED_ONCE = (
+    "One search with sharing and one without, one after the other, of the first draw: too few for a "
+    "verdict. benchmarks/cola.py times them in turn."
+)
 PIECE, ENOUGH = 2_000, 0.85
 """Questions between looks at a model in training, and the share of right ones at which it ends."""
 SUBJECTS = ("history", "literature", "movies", "science", "sports", "trivia")
@@ -334,10 +338,10 @@ def _pretrained(count: int, seeds: list[int]) -> list[Claim]:
         Claim(
             "time-follows",
             "on a pretrained model sharing saves as much time as it saves blocks, to a tenth",
-            judge([1.1 - shared[1] / shared[0]]),
+            "not testable at this scale",
             {"blocks run, of those without sharing": shared[0],
              "time, of that without sharing": shared[1]},
-            [0], "One search with sharing and one without, one after the other, of the first draw.",
+            [0], TIMED_ONCE,
         ),
     ]  # fmt: skip
 

@@ -248,6 +248,7 @@ def measure(scale: str) -> list[Claim]:
             "holds" if off < 0.01 else "does not hold",
             {**{f"{name}, base tokens": value for name, value in table.items()},
              "largest difference": off},
+            seeds, "A formula, the same for every seed.",
         ),
     ]  # fmt: skip
 

@@ -36,6 +36,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
             "epochs": 8, "seeds": [0, 1, 2], "batches": [16, 128, 512],
             "rates": [1e-4, 3e-4, 1e-3], "written": 200},
 }  # fmt: skip
+ONE_SEED = "Measured on the first seed alone, too few for a verdict. "
 WORDS = [
     "pain", "sleep", "day", "week", "dose", "pill", "night", "mood", "skin", "acne", "weight",
     "doctor", "month", "sick", "felt", "tired", "good", "bad", "help", "work", "start", "stop",
@@ -202,28 +203,28 @@ def _claims(
         ),
         Claim(
             "norm-tells-forgetting", "runs with a lower early gradient norm forget less",
-            judge([norms - 0.5]) if len(grid) > 4 else "not testable at this scale",
+            "not testable at this scale",
             {"rank correlation": norms, "forgetting": forgot,
              "early gradient norm": signs["grad_norm"].to_dict()},
-            seeds[:1], "Over the grid of batches and rates, first seed; above 0.5 it holds.",
+            seeds[:1], ONE_SEED + "A rank correlation above 0.5 would speak for it.",
         ),
         Claim(
             "early-score", "a low early norm and a high early loss mark the runs that end best",
-            judge([early]) if len(grid) > 4 else "not testable at this scale",
+            "not testable at this scale",
             {"rank correlation with the final test loss, turned": early,
              "of small movement alone (the confound)": confound,
              "test loss": final, "score": signs["score"].to_dict()},
             seeds[:1],
-            "The score ranks runs that hardly move first: small rates have low norms and high "
-            "losses too. The paper's runs all converge; these need not.",
+            ONE_SEED + "A positive rank correlation would speak for it. The score ranks runs that "
+            "hardly move first: small rates have low norms and high losses too. The paper's runs "
+            "all converge; these need not.",
         ),
         Claim(
             "sweep", "stopping the worse half after a tenth keeps the best run",
-            ("holds" if best in kept else "does not hold")
-            if len(grid) > 4 else "not testable at this scale",
-            {"best run": best, "its place in the early ranking": order.index(best) + 1,
+            "not testable at this scale",
+            {"best run": best, "it was kept": best in kept, "its place in the early ranking": order.index(best) + 1,
              "runs": len(order), "training saved": 0.9 * (1 - len(kept) / len(order))},
-            seeds[:1],
+            seeds[:1], ONE_SEED,
         ),
     ]  # fmt: skip
 

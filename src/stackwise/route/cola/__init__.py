@@ -13,8 +13,8 @@ and validation questions and kept as an ordinary model.
 
 Source: arXiv 2507.07996; there is no official code. The constant c and the cap on a path's length
 are not given there: 1.8 and twice the depth. When a node gets another child is read literally (with
-probability 0.1); `widening` is the sounder rule. Not in the paper: paths share their beginnings
-(runner.py), searches go in step and over processes, and the path for a task.
+probability 0.1); `widening` is the sounder rule. Differs from the paper: paths share their
+beginnings (runner.py), searches go in step and over processes, and there is a path for a task.
 """
 
 from stackwise.route.cola.actions import Edit, Space
