@@ -45,8 +45,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
             "seeds": [0, 1, 2], "pretrained": 100},
 }  # fmt: skip
 TIMED_ONCE = (
-    "One search with sharing and one without, one after the other, of the first draw: too few for a "
-    "verdict. benchmarks/cola.py times them in turn."
+    "One search with sharing and one without, one after the other, of the first draw: too few "
+    "for a verdict. benchmarks/cola.py times them in turn."
 )
 PIECE, ENOUGH = 2_000, 0.85
 """Questions between looks at a model in training, and the share of right ones at which it ends."""
