@@ -223,7 +223,8 @@ def _claims(
             "sweep", "stopping the worse half after a tenth keeps the best run",
             "not testable at this scale",
             {"best run": best, "it was kept": best in kept,
-             "its place in the early ranking": order.index(best) + 1, "runs": len(order), "training saved": 0.9 * (1 - len(kept) / len(order))},
+             "its place in the early ranking": order.index(best) + 1, "runs": len(order),
+             "training saved": 0.9 * (1 - len(kept) / len(order))},
             seeds[:1], ONE_SEED,
         ),
     ]  # fmt: skip
