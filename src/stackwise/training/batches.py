@@ -21,6 +21,11 @@ class Batches(Protocol):
         ...
 
 
+def epoch_generator(seed: int, index: int) -> torch.Generator:
+    """The random numbers of an epoch's order: they depend on `(seed, epoch)` alone."""
+    return torch.Generator().manual_seed((seed * 1_000_003 + index) % 2**63)
+
+
 class ArrayBatches:
     """Rows of tensors in a new order each epoch.
 
@@ -59,7 +64,7 @@ class ArrayBatches:
         if not self.shuffle:
             rows = torch.arange(self.rows)
             return rows if self.orders == 1 else rows[:, None].expand(-1, self.orders)
-        generator = torch.Generator().manual_seed((self.seed * 1_000_003 + index) % 2**63)
+        generator = epoch_generator(self.seed, index)
         orders = [torch.randperm(self.rows, generator=generator) for _ in range(self.orders)]
         return orders[0] if self.orders == 1 else torch.stack(orders, dim=1)
 
@@ -86,7 +91,6 @@ class ListBatches:
         """The batches of epoch `index` from step `start` on."""
         order = torch.arange(len(self.batches))
         if self.shuffle:
-            generator = torch.Generator().manual_seed((self.seed * 1_000_003 + index) % 2**63)
-            order = torch.randperm(len(self.batches), generator=generator)
+            order = torch.randperm(len(self.batches), generator=epoch_generator(self.seed, index))
         for position in order[start:].tolist():
             yield self.batches[position]

@@ -15,6 +15,7 @@ from stackwise.route.cola.questions import Asked, Outcome, search_questions
 from stackwise.route.cola.search import Settings, Strategy
 from stackwise.route.cola.task_path import accuracies, angular_path, task_path
 from stackwise.stack import Stack
+from stackwise.tasks.language.reading import context_of
 from stackwise.tasks.text_batches import tokenizer_of
 
 if TYPE_CHECKING:
@@ -152,8 +153,7 @@ def cola_paths(
 
 def asked_of(task: Any, part: str, model: Any, tokenizer: Any) -> list[Asked]:
     """The questions of a part, as a model reads them."""
-    context = getattr(getattr(model, "config", None), "max_position_embeddings", None)
-    questions, tokens = task.encode(task.part(part)[0], tokenizer, context)
+    questions, tokens = task.encode(task.part(part)[0], tokenizer, context_of(model))
     return [
         Asked(one, tuple(row), tuple(task.letters(tokenizer, len(one.choices))), one.answer)
         for one, row in zip(questions, tokens, strict=True)

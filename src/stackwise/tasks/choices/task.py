@@ -14,7 +14,7 @@ A question with choices is read as
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
@@ -27,15 +27,15 @@ from stackwise.knobs import Knob
 from stackwise.tasks import Judged, Part
 from stackwise.tasks.choices.source import LETTERS, Question, read_questions
 from stackwise.tasks.language.reading import context_of, device_of, tokenizer_for
+from stackwise.tasks.language.task import LanguageTask
 from stackwise.tasks.table.metrics import Metric
-from stackwise.tasks.text.task import weighted_mean_of
 
 Template = Literal["plain", "chat"]
 WRITTEN = 16
 """Tokens of an answer that is written."""
 
 
-class ChoicesTask:
+class ChoicesTask(LanguageTask):
     """Questions, parted at random.
 
     Attributes:
@@ -197,10 +197,6 @@ class ChoicesTask:
             losses.append(torch.nn.functional.cross_entropy(letters, torch.tensor(one.answer)))
         return torch.stack(losses).mean()
 
-    def fit(self, learner: Any) -> Any:
-        """Fit a learner on the training questions."""
-        return learner.fit(self)
-
     def judge(self, learner: Any, part: Part) -> Judged:
         """Ask a model, or a fitted learner that holds one, the questions of a part."""
         model = getattr(learner, "model_", learner)
@@ -248,18 +244,6 @@ class ChoicesTask:
         return {
             "accuracy": float(np.mean([a == b for a, b in zip(truth, prediction, strict=True)]))
         }
-
-    def resampled(self, run: Any) -> tuple[int, Callable[[np.ndarray], float]]:
-        """The questions that a finished run was asked, and its accuracy on any of them."""
-        return weighted_mean_of(run)
-
-    def importance(self, learner: Any) -> list[dict[str, Any]]:
-        """Questions have no columns."""
-        return []
-
-    def write_predictions(self, path: Any, learner: Any, source: Any) -> int:
-        """See the learner's own `write_predictions`."""
-        return int(learner.write_predictions(path, source))
 
     def describe(self) -> dict[str, Any]:
         """What a run records about its data, as JSON."""

@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
@@ -25,14 +25,14 @@ from stackwise.tasks.instructions.encode import IGNORED, Encoded, encode, prompt
 from stackwise.tasks.instructions.packing import call, effective_batch, padded_rows, summed_loss
 from stackwise.tasks.instructions.source import Chat, read_chats
 from stackwise.tasks.language.reading import context_of, device_of, tokenizer_for
+from stackwise.tasks.language.task import LanguageTask
 from stackwise.tasks.table.metrics import Metric
-from stackwise.tasks.text.task import weighted_mean_of
 
 NEW_TOKENS = 64
 """Most tokens of an answer that is written."""
 
 
-class InstructionsTask:
+class InstructionsTask(LanguageTask):
     """Chats, parted at random.
 
     Attributes:
@@ -159,10 +159,6 @@ class InstructionsTask:
         total = sum(summed_loss(call(model, row), row["labels"]) for row in made.rows)
         return total / made.tokens  # type: ignore[return-value]
 
-    def fit(self, learner: Any) -> Any:
-        """Fit a learner on the training chats."""
-        return learner.fit(self)
-
     @torch.no_grad()
     def judge(self, learner: Any, part: Part) -> Judged:
         """Score a model, or a fitted learner that holds one, on the answers of a part."""
@@ -229,18 +225,6 @@ class InstructionsTask:
         return {
             "exact_match": float(np.mean([a == b for a, b in zip(truth, prediction, strict=True)]))
         }
-
-    def resampled(self, run: Any) -> tuple[int, Callable[[np.ndarray], float]]:
-        """The chats that a finished run was judged on, and its loss on any of them."""
-        return weighted_mean_of(run)
-
-    def importance(self, learner: Any) -> list[dict[str, Any]]:
-        """Chats have no columns."""
-        return []
-
-    def write_predictions(self, path: Any, learner: Any, source: Any) -> int:
-        """See the learner's own `write_predictions`."""
-        return int(learner.write_predictions(path, source))
 
     def describe(self) -> dict[str, Any]:
         """What a run records about its data, as JSON."""

@@ -18,6 +18,7 @@ from torch import Tensor
 from stackwise.catalog import cache_folder
 from stackwise.errors import DataError
 from stackwise.files import replacing
+from stackwise.training.batches import epoch_generator
 
 GROUP = 256
 """Documents that are tokenized at a time."""
@@ -96,8 +97,7 @@ class TokenBatches:
 
     def order(self, index: int) -> Tensor:
         """(count,) int64: the order of epoch `index`."""
-        generator = torch.Generator().manual_seed((self.seed * 1_000_003 + index) % 2**63)
-        return torch.randperm(self.count, generator=generator)
+        return torch.randperm(self.count, generator=epoch_generator(self.seed, index))
 
     def batch(self, rows: Tensor) -> dict[str, Tensor]:
         """The rows of these numbers: `input_ids` (rows, length) int64."""

@@ -9,9 +9,8 @@ text: unlike perplexity it does not depend on the tokenizer.
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import cached_property
-from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
@@ -22,6 +21,7 @@ from stackwise.errors import DataError
 from stackwise.knobs import Knob
 from stackwise.tasks import Judged, Part
 from stackwise.tasks.language.scoring import token_log_probabilities
+from stackwise.tasks.language.task import LanguageTask
 from stackwise.tasks.language.tokenizers import learned_tokenizer, named_tokenizer
 from stackwise.tasks.language.tokens import TokenBatches, mapped_tokens, windows
 from stackwise.tasks.table.metrics import Metric
@@ -29,7 +29,7 @@ from stackwise.tasks.text.corpus import Corpus, Cut, open_corpus
 from stackwise.tasks.text_batches import tokenizer_of
 
 
-class TextTask:
+class TextTask(LanguageTask):
     """A corpus whose next tokens are predicted.
 
     Attributes:
@@ -138,10 +138,6 @@ class TextTask:
         found: Tensor = model(input_ids=ids, labels=ids, use_cache=False).loss
         return found
 
-    def fit(self, learner: Any) -> Any:
-        """Fit a learner on the training part."""
-        return learner.fit(self)
-
     def judge(self, learner: Any, part: Part) -> Judged:
         """Score a fitted learner, or a causal language model, on the rows of a part."""
         tokenizer = getattr(learner, "tokenizer_", None) or tokenizer_of(learner) or self.tokenizer
@@ -169,18 +165,6 @@ class TextTask:
         """A text is scored by `judge`: a learner's probabilities are not kept."""
         raise DataError("a text is scored by judge(learner, part)")
 
-    def resampled(self, run: Any) -> tuple[int, Callable[[np.ndarray], float]]:
-        """The rows that a finished run was judged on, and bits per byte over any of them."""
-        return weighted_mean_of(run)
-
-    def importance(self, learner: Any) -> list[dict[str, Any]]:
-        """A text has no columns."""
-        return []
-
-    def write_predictions(self, path: Path | str, learner: Any, source: Any) -> int:
-        """Continue each prompt of a file; see `LanguageLearner.write_predictions`."""
-        return int(learner.write_predictions(path, source))
-
     def describe(self) -> dict[str, Any]:
         """What a run records about its data, as JSON."""
         return {
@@ -197,13 +181,6 @@ class TextTask:
             "notes": self.notes,
             "hash": self.data_hash,
         }  # fmt: skip
-
-
-def weighted_mean_of(run: Any) -> tuple[int, Callable[[np.ndarray], float]]:
-    """The samples of a finished run's test part, and the weighted mean of any of them."""
-    table = run.predictions
-    value, weight = table["value"].to_numpy(), table["weight"].to_numpy()
-    return len(table), lambda rows: float(np.average(value[rows], weights=weight[rows]))
 
 
 def _hashed(text: str) -> str:

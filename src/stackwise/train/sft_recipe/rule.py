@@ -23,6 +23,7 @@ from stackwise.tasks.instructions.packing import (
     effective_batch,
     summed_loss,
 )
+from stackwise.training.batches import epoch_generator
 from stackwise.training.rules import Backprop
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class SampleBatches:
 
     def epoch(self, index: int, start: int = 0) -> Iterator[EffectiveBatch]:
         """The effective batches of epoch `index` from step `start` on."""
-        generator = torch.Generator().manual_seed((self.seed * 1_000_003 + index) % 2**63)
+        generator = epoch_generator(self.seed, index)
         order = torch.randperm(len(self.samples), generator=generator).tolist()
         for first in range(start * self.batch_size, len(order), self.batch_size):
             picked = [self.samples[i] for i in order[first : first + self.batch_size]]

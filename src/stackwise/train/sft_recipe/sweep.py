@@ -62,7 +62,7 @@ def sweep(
 
 
 def _begun(model: Any, task: Any, knobs: Mapping[str, Any], at: float) -> FineTuned:
-    """A run that ends after a share of its steps; its schedule is that of the whole."""
+    """A run that ends after a share of its steps, its schedule drawn together to fit them."""
     learner = Beginning(model=model, **knobs)
     learner.at = at
     return learner.fit(task)  # type: ignore[no-any-return]
@@ -82,7 +82,6 @@ class Beginning(FineTuned):
             whole = len(phase.batches) * phase.max_epochs
             if whole >= left:
                 phase.batches = _Cut(phase.batches, left)
-                phase.rule.total = whole  # type: ignore[attr-defined]
                 phase.max_epochs, phase.keep = 1, "last"
                 return found[: place + 1]
             left -= whole
