@@ -48,6 +48,7 @@ BASELINES = ("stackwise.tasks.table.baselines", "stackwise.tasks.text.baselines"
 """Modules of learners that are no methods of ours, by task."""
 INDEX = Path(__file__).with_name("index.json")
 GROUP = "stackwise.methods"
+OnDisk = Callable[..., bool]
 T = TypeVar("T", bound=Callable[..., Any])
 _NAMED = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
@@ -240,9 +241,22 @@ def transform(
     presets: Mapping[str, Mapping[str, Any]] | None = None,
     verified: str | None = None,
     verb: str | None = None,
+    on_disk: OnDisk | None = None,
 ) -> Callable[[T], T]:
-    """Register a function `(model, data=None, *, knobs) -> model`. Its knobs are checked."""
-    return _function("transform", slug, title, paper, tasks, presets, verified, verb)
+    """Register a function `(model, data=None, *, knobs) -> model`. Its knobs are checked.
+
+    Args:
+        on_disk: does the same from a model folder to a new one, `(folder, out, **knobs)`, without
+            opening the model; False where these knobs want it opened.
+    """
+    register = _function("transform", slug, title, paper, tasks, presets, verified, verb)
+
+    def with_files(function: T) -> T:
+        checked: Any = register(function)
+        checked.on_disk = on_disk
+        return typing.cast(T, checked)
+
+    return with_files
 
 
 def probe(

@@ -157,6 +157,8 @@ class KnobSpec:
             if text == str(choice):
                 return choice
         for name in self.types:
+            if name == "list" and "str" in self.types and not set("[,") & set(text):
+                continue  # a bare word is no list of one
             value = _READERS[name](text)
             if value is not _NO_FIT:
                 return self.check(value)

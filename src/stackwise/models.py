@@ -49,6 +49,23 @@ def open_model(reference: Any, *, trust_remote_code: bool = False) -> Any:
     return _from_hub(str(reference), trust_remote_code)
 
 
+def model_folder(reference: Any) -> Path | None:
+    """The folder in which the files of the model that is named lie; None where there is none yet.
+
+    That of a run is its folder `model`, which holds one where the run made a language model.
+    """
+    from stackwise import data
+
+    if not isinstance(reference, (str, Path)):
+        return None
+    folder = Path(reference)
+    if (folder / "run.json").is_file():
+        folder = folder / "model"
+    elif not folder.exists() and str(reference) in {entry.name for entry in data.names("model")}:
+        folder = Path(data.model(str(reference)))
+    return folder if (folder / "config.json").is_file() else None
+
+
 def _from_hub(name: str, trust_remote_code: bool) -> Any:
     nothing = ModelError(
         f"there is no model {name!r}: it is no folder here and no packaged model; give a run, a "
@@ -68,13 +85,27 @@ def _from_hub(name: str, trust_remote_code: bool) -> Any:
         log.setLevel(level)
 
 
+def config_of(source: Path | str, trust_remote_code: bool = False) -> Any:
+    """The config of a model folder or a hub id."""
+    import transformers
+
+    return transformers.AutoConfig.from_pretrained(source, trust_remote_code=trust_remote_code)
+
+
+def builder_of(config: Any) -> Any:
+    """The class of transformers that a config names, or `AutoModel` where it knows none."""
+    import transformers
+
+    named = [getattr(transformers, name, None) for name in config.architectures or ()]
+    return next((cls for cls in named if cls is not None), transformers.AutoModel)
+
+
 def _pretrained(source: str, trust_remote_code: bool) -> Any:
     import torch
     import transformers
 
-    config = transformers.AutoConfig.from_pretrained(source, trust_remote_code=trust_remote_code)
-    named = [getattr(transformers, name, None) for name in config.architectures or ()]
-    builder = next((cls for cls in named if cls is not None), transformers.AutoModel)
+    config = config_of(source, trust_remote_code)
+    builder = builder_of(config)
     more = {"trust_remote_code": trust_remote_code} if builder is transformers.AutoModel else {}
     with without_bars():
         # safetensors alone: a pickled weights file could run code

@@ -361,10 +361,12 @@ def derive_run(
     with opened(out, request, resume=resume) as finished, _threads(threads) as used:
         if finished:
             return Run(out)
-        model = _opened_model(reference)
         record = _new_record(kind, of, entry, values, preset, seed, used, command)
         record["model"] = request["model"]
         write_json(out / "run.json", record)
+        if data is None and _done_on_disk(entry, reference, out, record, values):
+            return Run(out)
+        model = _opened_model(reference)
         with tracked(trackers, out, record) as told:
             with _session(out, resume, on_event, time_limit, told):
                 started = time.perf_counter()
@@ -375,6 +377,26 @@ def derive_run(
             record["seconds"] = {"fit": seconds}
             _keep_derived(kind, out, record, model, result, data)
     return Run(out)
+
+
+def _done_on_disk(
+    entry: Entry, reference: Any, out: Path, record: dict[str, Any], values: Mapping[str, Any]
+) -> bool:
+    """Let a transform work from files to files, where it can and the model is such files."""
+    from stackwise.models import model_folder
+
+    method = getattr(entry.load(), "on_disk", None)
+    folder = model_folder(reference) if method is not None else None
+    if method is None or folder is None:
+        return False
+    began = time.perf_counter()
+    shutil.rmtree(out / "model", ignore_errors=True)  # of a run that was killed
+    every = {name: spec.default for name, spec in entry.knobs.items()} | dict(values)
+    if not method(folder, out / "model", **every):
+        return False
+    record["seconds"] = {"fit": time.perf_counter() - began}
+    _finish(out, record)
+    return True
 
 
 def _keep_derived(

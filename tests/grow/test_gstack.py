@@ -47,6 +47,8 @@ from transformers import (
     StableLmForCausalLM,
 )
 
+from stackwise import load
+from stackwise.catalog import card
 from stackwise.errors import KnobError, ModelError
 from stackwise.grow.gstack import (
     LearnedGrowth,
@@ -70,7 +72,9 @@ from stackwise.grow.gstack import (
     with_identity_blocks,
     with_random_blocks,
 )
+from stackwise.grow.gstack.entry import source_blocks
 from stackwise.grow.gstack.orders import check_order
+from stackwise.runs import derive_run
 from stackwise.stack import Stack
 
 IDS = torch.randint(0, 50, (2, 9), generator=torch.Generator().manual_seed(3))
@@ -514,3 +518,45 @@ def test_what_comes_out_is_kept_generates_and_looks_at_no_future(knobs, tmp_path
 def test_knobs_that_do_not_go_together_are_refused(given, words):
     with pytest.raises(KnobError, match=words):
         gstack(llama(), **given)
+
+
+def test_a_saved_model_grows_from_files_to_files(tmp_path, monkeypatch):
+    torch.manual_seed(0)
+    small = LlamaConfig(
+        vocab_size=64, hidden_size=32, intermediate_size=48, num_hidden_layers=2,
+        num_attention_heads=2,
+    )  # fmt: skip
+    LlamaForCausalLM(small).to(torch.bfloat16).save_pretrained(tmp_path / "base")
+    opened = gstack(AutoModelForCausalLM.from_pretrained(tmp_path / "base"), factor=3)
+
+    def never(*_):
+        raise AssertionError("the weights were opened")
+
+    with monkeypatch.context() as closed:
+        closed.setattr("stackwise.runs._opened_model", never)
+        derive_run("transform", "gstack", tmp_path / "base", out=tmp_path / "run",
+                   knobs={"factor": 3})  # fmt: skip
+        with pytest.raises(KnobError, match="order names layer 6"):
+            derive_run("transform", "gstack", tmp_path / "base", out=tmp_path / "no",
+                       knobs={"order": "1-7"})  # fmt: skip
+    grown = load(tmp_path / "run")
+    assert len(grown.model.layers) == 6
+    ours, theirs = grown.state_dict(), opened.float().state_dict()
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    on_disk = AutoModelForCausalLM.from_pretrained(tmp_path / "run" / "model")
+    assert on_disk.dtype == torch.bfloat16  # as it was, and half of what float32 takes
+    # a run is a model too; other operators open it
+    for knobs in ({"factor": 2}, {"factor": 2, "operator": "zero"}):
+        out = tmp_path / f"again-{len(knobs)}"
+        derive_run("transform", "gstack", tmp_path / "run", out=out, knobs=knobs)
+        assert len(load(out).model.layers) == 12
+
+
+@pytest.mark.parametrize(
+    ("text", "order"),
+    [("stack", [0, 1, 2, 0, 1, 2]), ("interleave", [0, 0, 1, 1, 2, 2]), ("1..2*2-2", [0, 1, 0, 1, 1]),
+     ("12-2*2", [0, 1, 1, 1]), ("0,1,1", [0, 1, 1]), ("[1, 0]", [1, 0])],
+)  # fmt: skip
+def test_every_way_to_write_an_order_can_be_typed(text, order):
+    read = card("gstack").entry("transform").check({"order": text}, texts=True)["order"]
+    assert source_blocks(llama(), read, 2) == order

@@ -8,9 +8,11 @@ with stack.capture() as stream:         # see the residual stream
 with stack.intervene(3, lambda h: 0 * h):
     model(**batch)                      # change the output of a block
 shorter = stack.rebuild([0, 1, 1, 3])   # a new model that is saved and loaded as any other
+rebuild_saved("model", [0, 1, 1, 3], "shorter")  # the same from files to files, in no memory
 """
 
+from stackwise.stack.saved import SavedModel, rebuild_saved
 from stackwise.stack.stream import Stream
 from stackwise.stack.view import Stack
 
-__all__ = ["Stack", "Stream"]
+__all__ = ["SavedModel", "Stack", "Stream", "rebuild_saved"]

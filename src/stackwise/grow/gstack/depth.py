@@ -55,11 +55,21 @@ def stacked(model: nn.Module, order: Sequence[int]) -> nn.Module:
         ModelError: blocks share weights, change the width, or the config cannot say the order.
     """
     stack = Stack.of(model)
+    refuse_unstackable(stack, order)
+    return stack.rebuild(order)
+
+
+def refuse_unstackable(stack: Stack, order: Sequence[int]) -> None:
+    """See that copies of these blocks fit on top of each other.
+
+    Raises:
+        KnobError: the order names no block, or one that is not there. ModelError: blocks share
+            weights, or change the width.
+    """
     check_order(order, len(stack))
     _refuse_tied_blocks(stack)
     for place in sorted(set(order)):
         _refuse_change_of_width(stack.blocks[place], place)
-    return stack.rebuild(order)
 
 
 def with_identity_blocks(model: nn.Module, order: Sequence[int]) -> nn.Module:

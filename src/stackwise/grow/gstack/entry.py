@@ -2,13 +2,19 @@
 
 from collections.abc import Iterable, Sequence
 from itertools import islice
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from torch import nn
 
 from stackwise.catalog import Knob, transform
 from stackwise.errors import KnobError, ModelError
-from stackwise.grow.gstack.depth import stacked, with_identity_blocks, with_random_blocks
+from stackwise.grow.gstack.depth import (
+    refuse_unstackable,
+    stacked,
+    with_identity_blocks,
+    with_random_blocks,
+)
 from stackwise.grow.gstack.learned import learned
 from stackwise.grow.gstack.noise import add_noise
 from stackwise.grow.gstack.orders import (
@@ -18,7 +24,7 @@ from stackwise.grow.gstack.orders import (
     stack_order,
 )
 from stackwise.grow.gstack.width import widened, widened_at_random, widened_with_zeros
-from stackwise.stack import Stack
+from stackwise.stack import SavedModel, Stack
 
 Operator = Literal["direct", "zero", "random", "learned"]
 Axis = Literal["depth", "width"]
@@ -26,7 +32,34 @@ TITLE = "Grow a trained model by stacking its blocks"
 PAPER = "2405.15319"
 
 
-@transform("gstack", title=TITLE, paper=PAPER, tasks=("text",))
+def grow_saved(
+    folder: Path,
+    out: Path,
+    *,
+    factor: int,
+    operator: Operator,
+    axis: Axis,
+    order: str | Sequence[int],
+    noise: float,
+    **others: Any,
+) -> bool:
+    """Stack the blocks of a saved model from files to files; no weight is read into memory.
+
+    Numbers keep the type that they have on disk.
+
+    Returns:
+        False, and nothing was done, where another operator, axis or noise wants the weights.
+    """
+    if operator != "direct" or axis != "depth" or noise:
+        return False
+    saved = SavedModel(folder)
+    places = source_blocks(saved.stack.model, order, factor)
+    refuse_unstackable(saved.stack, places)
+    saved.rebuild(places, out)
+    return True
+
+
+@transform("gstack", title=TITLE, paper=PAPER, tasks=("text",), on_disk=grow_saved)
 def gstack(
     model: Any,
     data: Any = None,
