@@ -33,6 +33,7 @@ from stackwise.errors import (
     TrainingError,
 )
 from stackwise.files import plain, read_json, replacing, write_json
+from stackwise import processes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -141,9 +142,26 @@ def opened(out: Path | str, request: Mapping[str, Any], *, resume: bool) -> Iter
         RunError: the folder is not empty and `resume` is off, holds something else, was started
             with other settings, or another process writes it.
     """
+    if not processes.is_first():  # the first holds the folder for all
+        said = processes.told_by_first(None)
+        if isinstance(said, StackwiseError):
+            raise said
+        yield said
+        return
+    with contextlib.ExitStack() as held:
+        try:
+            finished = held.enter_context(_held(Path(out), request, resume=resume))
+        except StackwiseError as error:
+            processes.told_by_first(error)
+            raise
+        yield processes.told_by_first(finished)
+
+
+@contextlib.contextmanager
+def _held(out: Path, request: Mapping[str, Any], *, resume: bool) -> Iterator[bool]:
+    """`opened`, of the one process that writes."""
     import filelock
 
-    out = Path(out)
     if out.exists() and not out.is_dir():
         raise RunError(f"{out} is a file; --out must name a folder for the run")
     made = next((p for p in reversed([out, *out.parents]) if not p.exists()), None)
@@ -252,12 +270,14 @@ def fit_run(
     out = Path(out)
     from stackwise.training.trackers import chosen, tracked
 
-    trackers = chosen(track)
+    trackers = chosen(track) if processes.is_first() else ()
+    processes.join(device)
     with opened(out, request, resume=resume) as finished, _threads(threads) as used:
         if finished:
             return Run(out)
         record = _new_record("fit", of, entry, values, preset, seed, used, command)
-        _begin_learner(out, record, task, variant=variant, bag=bag)
+        if processes.is_first():
+            _begin_learner(out, record, task, variant=variant, bag=bag)
         learner = entry.load()(**values)
         with tracked(trackers, out, record) as told:
             with _session(out, resume, on_event, time_limit, told):
@@ -270,7 +290,9 @@ def fit_run(
                     learner = Bagged(learner).fit(task, folds)
                 seconds = time.perf_counter() - started
             seconds = getattr(learner, "seconds_", seconds)
-            _finish_learner(out, record, learner, task, _trained_seconds(Run(out), seconds))
+            if processes.is_first():
+                _finish_learner(out, record, learner, task, _trained_seconds(Run(out), seconds))
+        processes.wait()
     return Run(out)
 
 
@@ -357,14 +379,18 @@ def derive_run(
     out = Path(out)
     from stackwise.training.trackers import chosen, tracked
 
-    trackers = () if kind == "probe" else chosen(track)
+    trackers = chosen(track) if kind == "transform" and processes.is_first() else ()
+    processes.join(device)
     with opened(out, request, resume=resume) as finished, _threads(threads) as used:
         if finished:
             return Run(out)
         record = _new_record(kind, of, entry, values, preset, seed, used, command)
         record["model"] = request["model"]
-        write_json(out / "run.json", record)
-        if data is None and _done_on_disk(entry, reference, out, record, values):
+        if processes.is_first():
+            write_json(out / "run.json", record)
+        done = processes.is_first() and data is None
+        done = done and _done_on_disk(entry, reference, out, record, values)
+        if processes.told_by_first(done):
             return Run(out)
         model = _opened_model(reference)
         with tracked(trackers, out, record) as told:
@@ -375,7 +401,9 @@ def derive_run(
                 result = entry.load()(model, data, **values)
                 seconds = time.perf_counter() - started
             record["seconds"] = {"fit": seconds}
-            _keep_derived(kind, out, record, model, result, data)
+            if processes.is_first():
+                _keep_derived(kind, out, record, model, result, data)
+        processes.wait()
     return Run(out)
 
 
@@ -563,6 +591,8 @@ def _session(
 
 
 def _mark(out: Path, status: str) -> None:
+    if not processes.is_first():
+        return
     write_json(out / "run.json", read_json(out / "run.json") | {"status": status})
 
 

@@ -7,6 +7,7 @@ from typing import Any, NoReturn
 
 from stackwise.cli.options import app
 from stackwise.errors import Interrupted, StackwiseError
+from stackwise import processes
 
 
 def main() -> NoReturn:
@@ -21,6 +22,7 @@ def _guarded(work: Callable[[], Any], debug: bool) -> int:
     """Run `work`; turn an error of the caller's into one sentence."""
     try:
         done = work()
+        processes.leave()
         sys.stdout.flush()
     except (Interrupted, KeyboardInterrupt) as error:
         sentence = str(error) or "Interrupted"
@@ -37,7 +39,7 @@ def _guarded(work: Callable[[], Any], debug: bool) -> int:
         if type(error).__name__ == "Abort":
             return _fail("Interrupted; repeat the command with --resume to go on", 130)
         if isinstance(error, (StackwiseError, OSError)):
-            return _fail(str(error), 2)
+            return _fail(str(error), 2, once=True)
         return _fail(
             f"{type(error).__name__}: {error} (a fault in stackwise or a plug-in; "
             "repeat with --debug to see where)",
@@ -46,6 +48,8 @@ def _guarded(work: Callable[[], Any], debug: bool) -> int:
     return done if isinstance(done, int) else 0
 
 
-def _fail(sentence: str, code: int) -> int:
-    sys.stderr.write("Error: " + " ".join(sentence.split()) + "\n")
+def _fail(sentence: str, code: int, *, once: bool = False) -> int:
+    """Say what went wrong; of several processes that found the same, the first alone."""
+    if processes.is_first() or not once:
+        sys.stderr.write("Error: " + " ".join(sentence.split()) + "\n")
     return code

@@ -8,6 +8,8 @@ from typing import Any
 
 import typer
 
+from stackwise import processes
+
 
 def _print(text: str = "") -> None:
     typer.echo(text)
@@ -41,6 +43,8 @@ def _files(folder: Path, names: Iterable[str]) -> list[str]:
 
 def _ends(document: dict[str, Any], lines: Iterable[str], as_json: bool) -> None:
     """End a command: its files and the next useful command, or one JSON document."""
+    if not processes.is_first():
+        return
     if as_json:
         _emit(document)
         return

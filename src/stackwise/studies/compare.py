@@ -5,9 +5,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from stackwise import runs
+from stackwise import processes, runs
 from stackwise.catalog import Card, cards
-from stackwise.errors import KnobError, NotInstalled, RunError, UnknownName, nearest
+from stackwise.errors import KnobError, NotInstalled, RunError, StudyError, UnknownName, nearest
 from stackwise.files import read_json, write_json
 from stackwise.studies.difference import chances_better
 from stackwise.studies.jobs import FitJob, Job, OnEvent, Shared
@@ -102,6 +102,11 @@ def compare(
         "runs": names,
     }
     out = Path(out)
+    if processes.count() > 1:
+        raise StudyError(
+            "a comparison is one process, which fits side by side with --workers and --on; start "
+            "each 'fit' by the launcher to spread it over several"
+        )
     with runs.opened(out, asked, resume=resume):
         if threads is None:
             threads = _threads_then(out) or (1 if workers > 1 or on else None)

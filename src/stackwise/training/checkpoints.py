@@ -19,6 +19,7 @@ from torch.optim import Optimizer
 
 from stackwise.errors import RunError
 from stackwise.files import plain, write_tensors
+from stackwise.training.sharding import in_parts_as, whole_tensors
 
 FORMAT = 1
 
@@ -43,7 +44,8 @@ def set_gradients(model: nn.Module, tensors: dict[str, Tensor]) -> None:
     """The inverse of `gradients`."""
     parameters = dict(model.named_parameters())
     for name, gradient in tensors.items():
-        parameters[name].grad = gradient.to(parameters[name].device)
+        parameter = parameters[name]
+        parameter.grad = in_parts_as(gradient.to(parameter.device), parameter)
 
 
 def optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
@@ -61,9 +63,10 @@ def load_optimizer(
 ) -> None:
     """Put a state from `optimizer_tensors`, and the groups' settings, into a new optimizer."""
     state: dict[int, dict[str, Tensor]] = {}
+    learned = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     for key, tensor in tensors.items():
         index, _, name = key.partition("/")
-        state.setdefault(int(index), {})[name] = tensor
+        state.setdefault(int(index), {})[name] = in_parts_as(tensor, learned[int(index)])
     fresh = optimizer.state_dict()
     merged = [own | kept for own, kept in zip(fresh["param_groups"], groups, strict=True)]
     optimizer.load_state_dict({"state": state, "param_groups": merged})
@@ -100,7 +103,7 @@ def snapshot(model: nn.Module, optimizers: list[Optimizer]) -> dict[str, Tensor]
     tensors |= prefixed("random", random_states())
     for index, optimizer in enumerate(optimizers):
         tensors |= prefixed(f"optimizer{index}", optimizer_tensors(optimizer))
-    return tensors
+    return whole_tensors(tensors)
 
 
 def put_back(
@@ -110,7 +113,9 @@ def put_back(
     groups: list[list[dict[str, Any]]],
 ) -> None:
     """The inverse of `snapshot`, but for the random states, which come last of all."""
-    model.load_state_dict(under("model", tensors))
+    now = model.state_dict()
+    weights = under("model", tensors)
+    model.load_state_dict({n: in_parts_as(t, now[n]) if n in now else t for n, t in weights.items()})
     set_gradients(model, under("gradient", tensors))
     for index, (optimizer, settings) in enumerate(zip(optimizers, groups, strict=True)):
         load_optimizer(optimizer, settings, under(f"optimizer{index}", tensors))

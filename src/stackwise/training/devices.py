@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from stackwise.errors import KnobError
+from stackwise.training.sharding import unseen_by_accelerate
 
 DEVICE_VARIABLE = "ACCELERATE_TORCH_DEVICE"
 
@@ -39,7 +40,7 @@ def accelerator(device: str, precision: str) -> Any:
     alone = PartialState._shared_state.get("num_processes", 1) == 1
     AcceleratorState._reset_state(reset_partial_state=alone)
     mixed = "bf16" if precision == "bfloat16" else "no"
-    with _environment(DEVICE_VARIABLE, device if index else None):
+    with _environment(DEVICE_VARIABLE, device if index else None), unseen_by_accelerate():
         return Accelerator(cpu=kind == "cpu", mixed_precision=mixed)
 
 

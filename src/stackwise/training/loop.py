@@ -29,6 +29,8 @@ from stackwise.training.phases import Phase, Trained
 from stackwise.training.rules import Rule
 from stackwise.training.scalars import Scalars
 from stackwise.training.session import Session, current_session
+from stackwise.training.sharding import Sharded, in_parts_as, whole, whole_tensors
+from stackwise.training.sharding import is_wanted as sharding_is_wanted
 
 EPOCH_PAUSE = 2.0  # seconds at least between checkpoints at the ends of epochs
 STEP_PAUSE = 30.0  # seconds at least between checkpoints within an epoch
@@ -128,6 +130,7 @@ class Loop:
         self.started = self.written = self.told = time.monotonic()
         self.writing = 0.0  # seconds that the last checkpoint took
         self.shared = self.accelerator.num_processes > 1
+        self.in_parts = self.shared and sharding_is_wanted()
         self.plain = not self.shared and self.accelerator.mixed_precision == "no"
 
     @property
@@ -194,6 +197,9 @@ class Loop:
     def _prepare(self, model: nn.Module) -> None:
         """Put the phase's model on its device and make its optimizers."""
         self.model = model.to(self.accelerator.device)
+        if self.in_parts:
+            bfloat16 = self.accelerator.mixed_precision == "bf16"
+            self.sharded = Sharded(self.model, self.accelerator.device, bfloat16=bfloat16)
         self.epoch_steps = len(self.phase.batches)
         self.total_steps = self.epoch_steps * self.phase.max_epochs
         self.optimizers = self.phase.rule.optimizers(self.model)
@@ -201,10 +207,12 @@ class Loop:
 
     def _finish_phase(self) -> None:
         """Run the epochs that are left, then put the phase's weights in place."""
-        self.running = self.accelerator.prepare_model(self.model) if self.shared else self.model
+        joined = self.shared and not self.in_parts
+        self.running = self.accelerator.prepare_model(self.model) if joined else self.model
         while not self.stopped:
             self._epoch()
-            late, stop = self._agree(self._out_of_time(), self.request.asked)
+            due = self._save_is_due(EPOCH_PAUSE)
+            late, stop, due = self._agree(self._out_of_time(), self.request.asked, due)
             if self.phase.patience is not None and self.best.stale >= self.phase.patience:
                 self.stopped = "patience"
             elif self.epoch >= self.phase.max_epochs:
@@ -213,12 +221,14 @@ class Loop:
                 self.stopped = "time"
             elif stop:
                 self._interrupt()
-            elif self._save_is_due(EPOCH_PAUSE):
+            elif due:
                 self._save()
         if self.phase.keep == "best" and self.best.weights:
             self.model.load_state_dict(self.best.weights)
         if self._agree(self.request.asked)[0]:
             self._interrupt()
+        if self.in_parts:
+            self.model = self.sharded.plain()
 
     def _epoch(self) -> None:
         """One pass over the batches, then validation."""
@@ -259,11 +269,12 @@ class Loop:
         """Look at the clock and the signals; True ends the epoch early."""
         if time.monotonic() - self.told > 0.5:
             self._tell({})
-        if self._save_is_due(STEP_PAUSE):
-            self._save()
         if self.shared and self.place % AGREE_EVERY:
             return False
-        late, stop = self._agree(self._out_of_time(), self.request.asked)
+        due = self._save_is_due(STEP_PAUSE)
+        late, stop, due = self._agree(self._out_of_time(), self.request.asked, due)
+        if due and not stop:
+            self._save()
         if stop:
             self._interrupt()
         return late
@@ -276,7 +287,7 @@ class Loop:
             self._refuse(f"the loss is {value} at step {self.step - ago} (epoch {self.epoch + 1})")
         learned = [p.detach() for p in self.model.parameters() if p.requires_grad]
         # the largest magnitude: the sum of squares of large but good weights could overflow
-        if not math.isfinite(float(nn.utils.get_total_norm(learned, norm_type=math.inf))):
+        if not math.isfinite(float(whole(nn.utils.get_total_norm(learned, norm_type=math.inf)))):
             at = f"step {self.step} (epoch {self.epoch + 1})"
             self._refuse(f"weights are no longer numbers at {at}")
 
@@ -354,12 +365,13 @@ class Loop:
 
     def _save(self) -> None:
         """Write the checkpoint of this moment."""
-        if self.file is None or not self._is_main:
+        if self.file is None or not (self._is_main or self.in_parts):
             return
         self._look()
         began = time.monotonic()
+        # where the weights lie in parts, every process takes part in putting them together
         tensors = checkpoints.snapshot(self.model, self.optimizers)
-        tensors |= checkpoints.prefixed("best", self.best.weights)
+        tensors |= checkpoints.prefixed("best", whole_tensors(self.best.weights))
         tensors |= checkpoints.prefixed("rule", self.phase.rule.state())
         place = {
             "phase": self.phase_index,
@@ -374,7 +386,8 @@ class Loop:
             "groups": [checkpoints.group_settings(optimizer) for optimizer in self.optimizers],
             "arguments": getattr(self.model, "arguments", None),
         }
-        checkpoints.write(self.file, tensors, place | self.best.place())
+        if self._is_main:
+            checkpoints.write(self.file, tensors, place | self.best.place())
         self.written = time.monotonic()
         self.writing = self.written - began
 
@@ -393,7 +406,9 @@ class Loop:
             setattr(self, name, place[name])
         # JSON holds no NaN: it is null there
         self.scalars.sums = {n: math.nan if s is None else s for n, s in place["sums"].items()}
-        self.best = Best.at(place, checkpoints.under("best", tensors))
+        now = self.model.state_dict()
+        best = checkpoints.under("best", tensors)
+        self.best = Best.at(place, {name: in_parts_as(t, now[name]) for name, t in best.items()})
         self.before = place["seconds"]
         checkpoints.set_random_states(checkpoints.under("random", tensors))
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stackwise import processes
 from stackwise.files import plain, write_text
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ def session(
     """Open a session for the `train` calls inside the `with` block."""
     place = None if folder is None else Path(folder)
     opened = Session(place, resume, on_event, time_limit, trackers)
-    if opened.metrics is not None and not resume:
+    if opened.metrics is not None and not resume and processes.is_first():
         opened.metrics.unlink(missing_ok=True)
     token = _current.set(opened)
     try:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any
 
+import filelock
 import numpy as np
 import torch
 from torch import Tensor
@@ -51,9 +52,12 @@ def mapped_tokens(documents: Iterable[str], tokenizer: Any, key: str) -> np.ndar
     path = cache_folder() / "tokens" / name
     kind = np.dtype("<u4" if wide else "<u2")
     if not path.is_file():
-        with replacing(path) as beside, open(beside, "wb") as file:
-            for tokens in _tokenized(documents, tokenizer):
-                file.write(np.asarray(tokens, dtype=kind).tobytes())
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with filelock.FileLock(path.with_suffix(".lock")):  # of several processes one does it
+            if not path.is_file():
+                with replacing(path) as beside, open(beside, "wb") as file:
+                    for tokens in _tokenized(documents, tokenizer):
+                        file.write(np.asarray(tokens, dtype=kind).tobytes())
     if path.stat().st_size < 2 * kind.itemsize:
         raise DataError("the text has fewer than two tokens; give more of it")
     return np.memmap(path, dtype=kind, mode="r")

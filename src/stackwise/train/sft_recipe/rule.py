@@ -10,6 +10,7 @@ The norm of the gradient is recorded before it is clipped: it is what the paper 
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -25,6 +26,7 @@ from stackwise.tasks.instructions.packing import (
 )
 from stackwise.training.batches import epoch_generator
 from stackwise.training.rules import Backprop
+from stackwise.training.sharding import whole
 
 if TYPE_CHECKING:
     from stackwise.training.loop import Loop
@@ -92,7 +94,8 @@ class TokenMean(Backprop):
         )  # fmt: skip
         if loop.shared:
             total = accelerator.reduce(total, reduction="sum")
-        norm = nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None])
+        learned = [p.grad for p in self.parameters if p.grad is not None]
+        norm = whole(nn.utils.get_total_norm(learned))
         self.update(loop, loop.optimizers[0])
         self.seen += batch.samples
         rate = loop.optimizers[0].param_groups[0]["lr"]
@@ -131,12 +134,22 @@ def effective_gradient(
     while len(rows) % processes:
         rows.append({**rows[0], "labels": torch.full_like(rows[0]["labels"], IGNORED)})
     parts = []
-    for row in rows[process::processes]:
+    own = rows[process::processes]
+    for place, row in enumerate(own, start=1):
         here = {name: tensor.to(device) for name, tensor in row.items()}
-        loss = summed_loss(call(model, here), here["labels"]) / batch.tokens
-        backward(loss * processes)
+        with averaging(model, place == len(own)):
+            loss = summed_loss(call(model, here), here["labels"]) / batch.tokens
+            backward(loss * processes)
         parts.append(loss.detach())
     return torch.stack(parts).sum()
+
+
+def averaging(model: nn.Module, last: bool) -> AbstractContextManager[Any]:
+    """Around a forward and backward pass of a model whose gradients the processes average: they
+    do so in the `last` of a step alone, which is one exchange a step and the same sums.
+    """
+    silent = None if last else getattr(model, "no_sync", None)
+    return nullcontext() if silent is None else silent()  # type: ignore[no-any-return]
 
 
 def _no_loss(model: nn.Module, batch: Any) -> Tensor:

@@ -1,0 +1,5 @@
+"""`python -m stackwise`."""
+
+from stackwise.cli.entry import main
+
+main()
