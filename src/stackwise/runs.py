@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from stackwise import processes
 from stackwise.catalog import Card, Entry, card, preset_values
 from stackwise.errors import (
     Interrupted,
@@ -33,7 +34,6 @@ from stackwise.errors import (
     TrainingError,
 )
 from stackwise.files import plain, read_json, replacing, write_json
-from stackwise import processes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -625,6 +625,7 @@ def _new_record(
         "preset": preset,
         "seed": seed,
         "threads": threads,
+        "processes": processes.count(),
         "command": command or " ".join(["stackwise", *sys.argv[1:]]),
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "versions": versions(),

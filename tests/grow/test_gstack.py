@@ -554,8 +554,11 @@ def test_a_saved_model_grows_from_files_to_files(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("text", "order"),
-    [("stack", [0, 1, 2, 0, 1, 2]), ("interleave", [0, 0, 1, 1, 2, 2]), ("1..2*2-2", [0, 1, 0, 1, 1]),
-     ("12-2*2", [0, 1, 1, 1]), ("0,1,1", [0, 1, 1]), ("[1, 0]", [1, 0])],
+    [
+        ("stack", [0, 1, 2, 0, 1, 2]), ("interleave", [0, 0, 1, 1, 2, 2]),
+        ("1..2*2-2", [0, 1, 0, 1, 1]), ("12-2*2", [0, 1, 1, 1]), ("0,1,1", [0, 1, 1]),
+        ("[1, 0]", [1, 0]),
+    ],
 )  # fmt: skip
 def test_every_way_to_write_an_order_can_be_typed(text, order):
     read = card("gstack").entry("transform").check({"order": text}, texts=True)["order"]

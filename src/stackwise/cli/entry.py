@@ -5,9 +5,9 @@ import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+from stackwise import processes
 from stackwise.cli.options import app
 from stackwise.errors import Interrupted, StackwiseError
-from stackwise import processes
 
 
 def main() -> NoReturn:

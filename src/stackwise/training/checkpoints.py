@@ -115,7 +115,9 @@ def put_back(
     """The inverse of `snapshot`, but for the random states, which come last of all."""
     now = model.state_dict()
     weights = under("model", tensors)
-    model.load_state_dict({n: in_parts_as(t, now[n]) if n in now else t for n, t in weights.items()})
+    model.load_state_dict(
+        {n: in_parts_as(t, now[n]) if n in now else t for n, t in weights.items()}
+    )
     set_gradients(model, under("gradient", tensors))
     for index, (optimizer, settings) in enumerate(zip(optimizers, groups, strict=True)):
         load_optimizer(optimizer, settings, under(f"optimizer{index}", tensors))
