@@ -155,3 +155,34 @@ def test_a_run_keeps_a_plain_deep_model(task, tmp_path):
 def test_sizes_that_do_not_go_together_are_refused(task, knobs, words):
     with pytest.raises(KnobError, match=words):
         GrownLanguageModel(**SMALL | knobs).fit(task)
+
+
+@pytest.mark.parametrize("knobs", [{}, {"operator": "random"}, {"axis": "width"}])
+def test_what_saves_memory_changes_nothing_that_is_learned(task, knobs):
+    knobs = SMALL | {"base_share": 0.25, "max_epochs": 1} | knobs
+    plain = GrownLanguageModel(**knobs).fit(task)
+    saving = GrownLanguageModel(**knobs, checkpointing=True, rows_at_once=3).fit(task)
+    losses = [[line["metrics"]["train_loss"] for line in one.history_] for one in (plain, saving)]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+    assert not saving.model_.is_gradient_checkpointing
+
+
+def test_a_model_that_saves_memory_still_does_after_a_resume(task, tmp_path):
+    knobs = SMALL | {"base_share": 0.25, "max_epochs": 1, "checkpointing": True}
+
+    def stop(event):
+        if event["phase"] == "grown" and "metrics" in event and event["epoch"] == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Interrupted), session(folder=tmp_path, on_event=stop):
+        GrownLanguageModel(**knobs).fit(task)
+    seen = []
+
+    class Watched(GrownLanguageModel):
+        def finish(self, trained):
+            seen.append(trained.model.is_gradient_checkpointing)
+            super().finish(trained)
+
+    with session(folder=tmp_path, resume=True):
+        Watched(**knobs).fit(task)
+    assert seen == [True]

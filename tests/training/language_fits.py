@@ -21,7 +21,11 @@ SIZES = {"layers": 4, "factor": 2, "width": 16, "heads": 2, "max_epochs": 2, "lr
 TUNING = {"recipe": "tulu", "batch_size": 6, "max_epochs": 2, "lr": 3e-3, "remember": "none"}
 FITS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "grown": ("gstack", "text", SIZES | {"batch_size": 4}),
-    "masked": ("gstack", "text", SIZES | {"batch_size": 4, "operator": "random"}),
+    "masked": (
+        "gstack",
+        "text",
+        SIZES | {"batch_size": 4, "operator": "random", "rows_at_once": 1, "checkpointing": True},
+    ),
     "tuned": ("sft-recipe", "instructions", TUNING | {"max_tokens": 40}),
     "adapted": ("sft-recipe", "instructions", TUNING | {"lora": 2, "packed": False}),
     "phased": ("sft-recipe", "instructions", TUNING | {"order": "phased", "checkpointing": True}),

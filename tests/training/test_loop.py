@@ -129,6 +129,22 @@ def test_accumulated_batches_give_the_gradient_of_the_whole(size: int):
     assert torch.allclose(whole.model.weight, parts.model.weight, atol=1e-6)
 
 
+@pytest.mark.parametrize("size", [1, 7, 16, 100])
+def test_rows_in_parts_give_the_gradient_of_the_whole(size: int):
+    whole, parts = (
+        train(
+            linear(),
+            Backprop(squared, lr=0.1, rows_at_once=rows),
+            ArrayBatches(line(), 20, shuffle=False),  # the last batch is shorter
+            max_epochs=3,
+        )
+        for rows in (None, size)
+    )
+    assert torch.allclose(whole.model.weight, parts.model.weight, atol=1e-6)
+    one, other = ([line["metrics"]["train_loss"] for line in t.history] for t in (whole, parts))
+    assert one == pytest.approx(other, abs=1e-6)
+
+
 def test_the_schedules_are_exact():
     def factors(schedule: str, warmup: float) -> list[float]:
         return [

@@ -6,6 +6,7 @@ them: devices, precision, validation, early stopping, checkpoints, resume.
 
 import math
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import torch
@@ -72,6 +73,14 @@ def learning_rate_factor(step: int, total: int, *, schedule: Schedule, warmup: f
     return 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
 
 
+def averaging(model: nn.Module, last: bool) -> AbstractContextManager[Any]:
+    """Around a forward and backward pass of a model whose gradients the processes average: they
+    do so in the `last` of a step alone, which is one exchange a step and the same sums.
+    """
+    silent = None if last else getattr(model, "no_sync", None)
+    return nullcontext() if silent is None else silent()
+
+
 class Backprop:
     """Ordinary training: AdamW on the gradient of a loss.
 
@@ -81,6 +90,9 @@ class Backprop:
         decay: (name, parameter) -> bool, which parameters decay.
         grad_clip: largest norm of the whole gradient.
         accumulate: batches a step of the optimizer; their mean gradient is used.
+        rows_at_once: rows of a batch (tensors in a dict) that go through the model at a time; the
+            gradients of the parts, weighed by their rows, are the batch's. For a loss that is a
+            mean over rows.
     """
 
     def __init__(
@@ -97,12 +109,14 @@ class Backprop:
         schedule: Schedule = "constant",
         warmup: float = 0.0,
         accumulate: int = 1,
+        rows_at_once: int | None = None,
     ) -> None:
         self.loss, self.lr, self.weight_decay, self.grad_clip = loss, lr, weight_decay, grad_clip
         self.validation, self.decay = validate, decay
         self.monitor = monitor if validate is not None else None
         self.mode: Literal["min", "max"] = mode
         self.schedule, self.warmup, self.accumulate = schedule, warmup, accumulate
+        self.rows_at_once = rows_at_once
         self.settled = True
         self.parameters: list[nn.Parameter] = []
 
@@ -130,14 +144,28 @@ class Backprop:
         optimizer = loop.optimizers[0]
         place = loop.place % self.accumulate
         first = loop.place - place
-        loss = self.loss(model, batch)
-        if self.accumulate == 1:
-            loop.backward(loss)
-        else:
-            loop.backward(loss / min(self.accumulate, loop.epoch_steps - first))
+        batches = min(self.accumulate, loop.epoch_steps - first)
+        loss = self._learn(loop, model, batch, batches)
         if place + 1 == self.accumulate or loop.place + 1 == loop.epoch_steps:
             self.update(loop, optimizer)
         return {"loss": loss}
+
+    def _learn(self, loop: "Loop", model: nn.Module, batch: Any, batches: int) -> Tensor:
+        """Add a batch's gradient, divided by the number of batches of a step."""
+        if self.rows_at_once is None:
+            loss = self.loss(model, batch)
+            loop.backward(loss if batches == 1 else loss / batches)
+            return loss
+        rows = len(next(iter(batch.values())))
+        losses = []
+        for start in range(0, rows, self.rows_at_once):
+            stop = min(start + self.rows_at_once, rows)
+            part = {name: tensor[start:stop] for name, tensor in batch.items()}
+            with averaging(model, stop == rows):
+                loss = self.loss(model, part) * ((stop - start) / rows)
+                loop.backward(loss if batches == 1 else loss / batches)
+            losses.append(loss.detach())
+        return torch.stack(losses).sum()
 
     def update(self, loop: "Loop", optimizer: Optimizer) -> None:
         """Clip, set the learning rate, step, and clear the gradient."""

@@ -71,6 +71,12 @@ class GrownLanguageModel(LanguageLearner):
         noise: Annotated[float, Knob("share of random numbers mixed in", ge=0, le=1)] = 0.0,
         learn_steps: Annotated[int, Knob("steps of operator learned", ge=0)] = 100,
         learn_lr: Annotated[float, Knob("their learning rate", gt=0, log=True)] = 7e-5,
+        rows_at_once: Annotated[
+            int | None, Knob("of a step's rows, those that go through at a time", ge=1)
+        ] = None,
+        checkpointing: Annotated[
+            bool, Knob("recompute activations: less memory, more time")
+        ] = False,
     ) -> None: ...  # fmt: skip
 
     def start(self, task: Any) -> nn.Module:
@@ -128,7 +134,7 @@ class GrownLanguageModel(LanguageLearner):
             Phase(
                 "grown", rule, second, second.parts, self.patience,
                 start=lambda base: self._grown(base, text, mask),
-                rebuild=lambda arguments: mask.put(_rebuilt(arguments)),
+                rebuild=lambda arguments: mask.put(self.prepared(_rebuilt(arguments))),
             ),
         ]  # fmt: skip
 
@@ -162,7 +168,7 @@ class GrownLanguageModel(LanguageLearner):
         )  # fmt: skip
         config: Any = grown.config
         grown.arguments = {"config": config.to_dict()}  # type: ignore[assignment]
-        return mask.put(grown)
+        return mask.put(self.prepared(grown))
 
     def _block_sizes(self, task: Any, model: Any, layers: int) -> tuple[int, int]:
         """Parameters in the blocks of the grown model and of the base."""

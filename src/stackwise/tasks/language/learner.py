@@ -44,6 +44,8 @@ class LanguageLearner(BaseEstimator):
     """
 
     uses_training_loop = True
+    checkpointing = False
+    rows_at_once: int | None = None
 
     def fit(self, task: Any) -> Any:
         """Train on the task's training part; its validation part says what is best.
@@ -57,7 +59,7 @@ class LanguageLearner(BaseEstimator):
         self.tokenizer_ = self.choose_tokenizer(task)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed_)
-            model = self.start(task)
+            model = self.prepared(self.start(task))
         trained = train_phases(
             model, self.phases(task, model), seed=self.seed_, precision=self.precision,
             device=self.device, time_limit=self.time_limit,
@@ -73,6 +75,12 @@ class LanguageLearner(BaseEstimator):
         """The model to begin with; torch's random state is that of the seed."""
         raise NotImplementedError
 
+    def prepared(self, model: Any) -> Any:
+        """A model that is to be trained, with what saves memory switched on."""
+        if self.checkpointing:
+            model.gradient_checkpointing_enable({"use_reentrant": False})
+        return model
+
     def phases(self, task: Any, model: nn.Module) -> list[Phase]:
         """How the model learns: by default `max_epochs` passes over the rows of the text, looked
         at and kept `PARTS` times.
@@ -84,6 +92,8 @@ class LanguageLearner(BaseEstimator):
     def finish(self, trained: Trained) -> None:
         """Take what was trained."""
         self.model_ = trained.model.cpu().eval()
+        if self.checkpointing:
+            self.model_.gradient_checkpointing_disable()
         self.history_, self.stopped_ = trained.history, trained.stopped
         if trained.stopped == "time":
             self.notes_.append("the time limit ended the training")
@@ -106,8 +116,9 @@ class LanguageLearner(BaseEstimator):
             found, _ = token_log_probabilities(model, held)
             return {"loss": -float(found.double().mean())}
 
-        settings = {name: getattr(self, name) for name in
-                    ("lr", "weight_decay", "grad_clip", "schedule", "warmup")}  # fmt: skip
+        settings = {name: getattr(self, name) for name in (
+            "lr", "weight_decay", "grad_clip", "schedule", "warmup", "rows_at_once",
+        )}  # fmt: skip
         return Backprop(task.loss, validate=validate, **settings | options)
 
     @property

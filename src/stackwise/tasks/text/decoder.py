@@ -31,6 +31,12 @@ class DecoderLearner(LanguageLearner):
         layers: Annotated[int, Knob("blocks", ge=1)] = 8,
         width: Annotated[int, Knob("size of the stream", ge=8)] = 128,
         heads: Annotated[int, Knob("attention heads", ge=1)] = 4,
+        rows_at_once: Annotated[
+            int | None, Knob("of a step's rows, those that go through at a time", ge=1)
+        ] = None,
+        checkpointing: Annotated[
+            bool, Knob("recompute activations: less memory, more time")
+        ] = False,
     ) -> None: ...
 
     def start(self, task: Any) -> nn.Module:

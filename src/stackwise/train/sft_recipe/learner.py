@@ -149,11 +149,7 @@ class FineTuned(Tuned):
     def start(self, task: Any) -> nn.Module:
         """The model, with adapters where they are wanted."""
         base: Any = super().start(task)
-        if self.checkpointing:
-            base.gradient_checkpointing_enable({"use_reentrant": False})
-        if self.lora is not None:
-            base = with_adapters(base, self.lora)
-        return base  # type: ignore[no-any-return]
+        return base if self.lora is None else with_adapters(base, self.lora)
 
     def phases(self, task: Any, model: nn.Module) -> list[Phase]:
         """One phase over all samples, or one a phase of the data, best weights handed on."""
@@ -199,8 +195,6 @@ class FineTuned(Tuned):
         if self.lora is not None:
             trained.model = trained.model.merge_and_unload()  # type: ignore[operator]
         super().finish(trained)
-        if self.checkpointing:
-            self.model_.gradient_checkpointing_disable()  # type: ignore[operator]
         rows = [row for rule in self._rules for row in rule.curve]
         self.monitor_ = RunMonitor(rows, {"model": str(self.model)})
 

@@ -10,7 +10,6 @@ The norm of the gradient is recorded before it is clipped: it is what the paper 
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -25,7 +24,7 @@ from stackwise.tasks.instructions.packing import (
     summed_loss,
 )
 from stackwise.training.batches import epoch_generator
-from stackwise.training.rules import Backprop
+from stackwise.training.rules import Backprop, averaging
 from stackwise.training.sharding import whole
 
 if TYPE_CHECKING:
@@ -142,14 +141,6 @@ def effective_gradient(
             backward(loss * processes)
         parts.append(loss.detach())
     return torch.stack(parts).sum()
-
-
-def averaging(model: nn.Module, last: bool) -> AbstractContextManager[Any]:
-    """Around a forward and backward pass of a model whose gradients the processes average: they
-    do so in the `last` of a step alone, which is one exchange a step and the same sums.
-    """
-    silent = None if last else getattr(model, "no_sync", None)
-    return nullcontext() if silent is None else silent()  # type: ignore[no-any-return]
 
 
 def _no_loss(model: nn.Module, batch: Any) -> Tensor:
