@@ -6,6 +6,7 @@
   rest of a page is written by hand; a method without a page gets one that holds its card.
 - docs/figures/<slug>.svg: the picture that a method's evidence module draws of the committed
   evidence (`picture(record)`); its page and the README show it.
+- docs/scale.md, stack.md, training.md: benchmarks that are of no method.
 - docs/compare.md: the committed comparison on several tables, from results/comparison.
 """
 
@@ -186,10 +187,15 @@ def evidence_section(of: Card) -> str:
 
 
 def benchmark_section(of: Card) -> str:
+    """A method's cost against peers."""
+    return benchmark_table(of.slug)
+
+
+def benchmark_table(name: str) -> str:
     """Cost against the peer, a row a case."""
-    path = ROOT / "results" / "benchmarks" / f"{of.slug}.json"
+    path = ROOT / "results" / "benchmarks" / f"{name}.json"
     if not path.is_file():
-        return f"`python benchmarks/{of.slug}.py` measures speed and memory against peers."
+        return f"`python benchmarks/{name}.py` measures speed and memory against peers."
     record = json.loads(path.read_text(encoding="utf-8"))
     rows = [
         (case["case"], f"{case['ours']:.4g} {case['unit']}", f"{case['peer']:.4g} {case['unit']}",
@@ -293,6 +299,10 @@ SECTIONS: dict[str, tuple[str, Callable[[Card], str]]] = {
 }
 
 
+GUIDES = {"scale": "rebuild", "stack": "stack", "training": "training"}
+"""Pages of docs/ that show a benchmark which is of no method."""
+
+
 def between(text: str, name: str, content: str, heading: str) -> str:
     """Put `content` between the markers `name`; at the end, under `heading`, where they lack."""
     begin, end = f"<!-- generated:{name} -->", f"<!-- /generated:{name} -->"
@@ -324,7 +334,14 @@ def made() -> dict[Path, str]:
     pages = {
         ROOT / "docs" / "methods" / f"{slug}.md": method_page(of) for slug, of in methods.items()
     }
+    guides = {ROOT / "docs" / f"{page}.md": name for page, name in GUIDES.items()}
     return {
+        **{
+            page: between(
+                page.read_text(encoding="utf-8"), name, benchmark_table(name), "Speed and memory"
+            )
+            for page, name in guides.items()
+        },
         readme: between(text, "evidence", readme_table(methods), "Evidence"),
         **{ROOT / "docs" / "figures" / f"{slug}.svg": svg for slug, (svg, _) in pictures.items()},
         ROOT / "docs" / "methods" / "index.md": index_page(methods),

@@ -1,13 +1,17 @@
-"""The page that teaches the stack runs as it stands."""
+"""The pages that teach the stack run as they stand."""
 
 import re
 from pathlib import Path
 
-PAGE = Path(__file__).parents[2] / "docs" / "stack.md"
+import pytest
+
+DOCS = Path(__file__).parents[2] / "docs"
 
 
-def test_the_page_runs_from_top_to_bottom(tmp_path: Path) -> None:
-    snippets = re.findall(r"```python\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
-    assert len(snippets) >= 6
-    source = "\n".join(snippets).replace("/tmp/shorter", str(tmp_path))
-    exec(compile(source, str(PAGE), "exec"), {})
+@pytest.mark.parametrize(("page", "fewest"), [("stack", 6), ("scale", 1)])
+def test_the_page_runs_from_top_to_bottom(page: str, fewest: int, tmp_path: Path) -> None:
+    text = (DOCS / f"{page}.md").read_text()
+    snippets = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    assert len(snippets) >= fewest
+    source = "\n".join(snippets).replace('"/tmp/', f'"{tmp_path}/')
+    exec(compile(source, page, "exec"), {})

@@ -96,14 +96,19 @@ def set_random_states(states: dict[str, Tensor]) -> None:
         torch.cuda.set_rng_state(states["cuda"])
 
 
-def snapshot(model: nn.Module, optimizers: list[Optimizer]) -> dict[str, Tensor]:
-    """All tensors that fix how training goes on: weights, gradients, optimizers, random states."""
+def snapshot(
+    model: nn.Module, optimizers: list[Optimizer], *, keep: bool = True
+) -> dict[str, Tensor]:
+    """All tensors that fix how training goes on: weights, gradients, optimizers, random states.
+
+    Those that lie in parts over processes are put together; `keep` as for `whole_tensors`.
+    """
     tensors = prefixed("model", dict(model.state_dict()))
     tensors |= prefixed("gradient", gradients(model))
     tensors |= prefixed("random", random_states())
     for index, optimizer in enumerate(optimizers):
         tensors |= prefixed(f"optimizer{index}", optimizer_tensors(optimizer))
-    return whole_tensors(tensors)
+    return whole_tensors(tensors, keep=keep)
 
 
 def put_back(

@@ -370,8 +370,9 @@ class Loop:
         self._look()
         began = time.monotonic()
         # where the weights lie in parts, every process takes part in putting them together
-        tensors = checkpoints.snapshot(self.model, self.optimizers)
-        tensors |= checkpoints.prefixed("best", whole_tensors(self.best.weights))
+        keep = self._is_main
+        tensors = checkpoints.snapshot(self.model, self.optimizers, keep=keep)
+        tensors |= checkpoints.prefixed("best", whole_tensors(self.best.weights, keep=keep))
         tensors |= checkpoints.prefixed("rule", self.phase.rule.state())
         place = {
             "phase": self.phase_index,

@@ -82,9 +82,18 @@ def whole(tensor: Tensor) -> Tensor:
     return tensor if gather is None else gather()
 
 
-def whole_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """`whole` of each; every process must ask for the same ones."""
-    return {name: whole(tensor) for name, tensor in tensors.items()}
+def whole_tensors(tensors: Mapping[str, Tensor], *, keep: bool = True) -> dict[str, Tensor]:
+    """`whole` of each, one after the other, in the memory of the CPU where it was in parts.
+
+    Args:
+        keep: False in a process that only takes part: every one must ask for the same tensors.
+    """
+    found: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        together = whole(tensor)
+        if keep:
+            found[name] = together if together is tensor else together.cpu()
+    return found
 
 
 def in_parts_as(tensor: Tensor, other: Tensor) -> Tensor:
