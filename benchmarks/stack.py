@@ -6,7 +6,11 @@ Cases, each on three sizes of a Llama (random weights, batch 1, float32):
 - moved-path: a pass through the blocks in reverse, against the rebuilt model of that order;
 - capture: a pass inside `capture()`, against plain forward hooks that keep the same tensors;
 - sublayers: the same with `capture(sublayers=True)`, against hooks on attention and MLP too;
-- open-and-close: a pass with the context opened for it, against one in a context left open.
+- open-and-close: a pass with the context opened for it, against one in a context left open;
+- capture beside nnsight: the same tensors saved in a trace of it, where it is installed.
+
+And on a pretrained model (SmolLM2-135M, 64 tokens): a path with a skip and a loop against
+transformers' own forward of the model that `rebuild` makes, and capture beside nnsight.
 """
 
 import copy
@@ -17,6 +21,7 @@ from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from side_by_side import alternate, line
+from stackwise.models import open_model
 from stackwise.stack import Stack
 
 SIZES = {"d64-l4": (64, 4, 16), "d256-l8": (256, 8, 64), "d512-l12": (512, 12, 128)}
@@ -60,6 +65,64 @@ def hooked(model: nn.Module, tokens: Tensor, sublayers: bool) -> Callable[[], ob
             handle.remove()
 
     return run
+
+
+def traced(model: nn.Module, tokens: Tensor) -> Callable[[], list[Tensor]] | None:
+    """A forward pass of a copy in a trace of nnsight that saves the stream; None without it."""
+    try:
+        import nnsight
+    except ImportError:
+        return None
+    seen = nnsight.NNsight(copy.deepcopy(model))
+
+    def run() -> list[Tensor]:
+        with torch.no_grad(), seen.trace(tokens, use_cache=False):
+            kept = nnsight.save([])
+            for layer in seen.model.layers:
+                kept.append(layer.input)
+            last = seen.model.layers[-1].output
+            kept.append(last)
+        return kept
+
+    return run
+
+
+def beside_nnsight(name: str, model: nn.Module, tokens: Tensor, repeats: int, threads: int) -> None:
+    """Print capture against nnsight, once both have shown the same tensors."""
+    peer = traced(model, tokens)
+    if peer is None:
+        return
+
+    def ours() -> list[Tensor]:
+        with torch.no_grad(), Stack.of(model).capture() as stream:
+            model(tokens, use_cache=False)
+        return stream.hidden
+
+    if not all(torch.equal(a, b) for a, b in zip(ours(), peer(), strict=True)):
+        raise RuntimeError("nnsight saved other tensors")
+    line(f"capture beside nnsight {name}", *alternate(ours, peer, repeats), "nnsight", "s", "float32", threads,
+         "the stack is found and a context opened in each call, a fixed cost of some milliseconds; "
+         "nnsight keeps what it made of the model")  # fmt: skip
+
+
+def pretrained(threads: int) -> None:
+    """Print the cases of a pretrained model."""
+    model = open_model("smollm2-135m")
+    tokens = torch.randint(0, 40_000, (1, 64))
+    order = [*range(10), *range(8, 20), *range(22, 30)]  # loops over 8 and 9, skips 20 and 21
+    stack = Stack.of(model)
+    rebuilt = stack.rebuild(order)
+
+    def along() -> None:
+        model(tokens, use_cache=False)
+
+    def by_transformers() -> None:
+        rebuilt(tokens, use_cache=False)
+
+    with stack.path(order):
+        line("path smollm2-135m", *alternate(along, by_transformers, 7),
+             "transformers' own forward", "s", "float32", threads)  # fmt: skip
+    beside_nnsight("smollm2-135m", model, tokens, 7, threads)
 
 
 def measure(size: str, threads: int) -> None:
@@ -121,6 +184,7 @@ def measure(size: str, threads: int) -> None:
         "forward hooks",
         "each block's sum is checked against its output, and " + opened,
     )
+    beside_nnsight(size, model, tokens, repeats, threads)
 
 
 def main() -> None:
@@ -129,6 +193,7 @@ def main() -> None:
     with torch.no_grad():
         for size in SIZES:
             measure(size, torch.get_num_threads())
+        pretrained(torch.get_num_threads())
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from transformers import (
 
 from stackwise import runs
 from stackwise.conformance import small_language_model
-from stackwise.errors import DataError, KnobError, ModelError
+from stackwise.errors import DataError, KnobError, ModelError, StudyError
 from stackwise.models import open_model
 from stackwise.route.cola import (
     Edit,
@@ -331,3 +331,30 @@ def test_the_same_seed_gives_the_same_path(reader, task):
 def test_what_cannot_be_searched_is_said(reader, task, call, words):
     with pytest.raises((KnobError, DataError, ModelError, ValueError), match=words):
         call(reader, task)
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("ray")
+def test_searches_on_ray_are_those_of_one_process(reader, task):
+    ray = pytest.importorskip("ray")
+    asked = asked_of(task, "train", reader, reader_tokenizer())[:6]
+    options = {"simulations": 8, "space": Space(longest=8), "settings": Settings(), "seed": 1}
+    alone, _ = search_questions(reader, reader_tokenizer(), asked, together=2, **options)
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False,
+             object_store_memory=100 * 2**20)  # fmt: skip
+    try:
+        several, _ = search_questions(
+            reader, reader_tokenizer(), asked, together=2, on="ray", **options
+        )
+    finally:
+        ray.shutdown()
+    assert [(one.said, one.path) for one in alone] == [(one.said, one.path) for one in several]
+
+
+def test_a_cluster_that_is_not_there_is_said_in_a_sentence(reader, task):
+    asked = asked_of(task, "train", reader, reader_tokenizer())[:2]
+    options = {"simulations": 2, "space": Space(longest=8), "settings": Settings()}
+    with pytest.raises(StudyError, match="no Ray cluster to connect to"):
+        search_questions(reader, reader_tokenizer(), asked, on="ray", **options)
+    with pytest.raises(StudyError, match="not on 'dask'"):
+        search_questions(reader, reader_tokenizer(), asked, on="dask", **options)

@@ -113,3 +113,21 @@ def test_questions_that_do_not_fit_are_counted_and_named(model):
 def test_what_cannot_be_asked_is_said(rows, words):
     with pytest.raises(DataError, match=words):
         ChoicesTask.load(rows)
+
+
+def test_a_chat_template_asks_as_the_users_turn_and_reads_bare_letters(model):
+    task = ChoicesTask.load(PLAIN, template="chat")
+    tokenizer = tokenizer_of(model)
+    tokenizer.chat_template = (
+        "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}\n{% endfor %}"
+        "{% if add_generation_prompt %}<assistant>{% endif %}"
+    )
+    question = task.questions[3]
+    asked = task.prompt(question, tokenizer)
+    assert asked == (
+        "<user>which is 3?\nA. 3\nB. 4\nC. none\nAnswer with the letter alone.\n<assistant>"
+    )
+    _, (ids,) = task.encode([question], tokenizer, 256)
+    assert tokenizer.decode(ids) == asked
+    letters = task.letters(tokenizer, 3)
+    assert [tokenizer.decode([token]) for token in letters] == ["A", "B", "C"]

@@ -141,7 +141,7 @@ def connected(address: str) -> Any:
     except ImportError as error:
         raise NotInstalled("--on ray needs ray: pip install 'stackwise[ray]'") from error
     if address != "ray" and not address.startswith("ray://"):
-        raise StudyError(f"a study runs on ray or on ray://host:port, not on {address!r}")
+        raise StudyError(f"this runs on ray or on ray://host:port, not on {address!r}")
     if ray.is_initialized():
         return ray
     try:

@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 
-from stackwise.errors import NotInstalled, StudyError
 from stackwise.route.cola.actions import Path, Space
 from stackwise.route.cola.runner import Runner, Work
 from stackwise.route.cola.search import Search, Settings
@@ -190,14 +189,9 @@ def search_group(
 def _on_ray(
     address: str, model: Any, tokenizer: Any, groups: Sequence[Any], options: dict[str, Any]
 ) -> list[Any]:
-    try:
-        import ray
-    except ImportError as error:
-        raise NotInstalled("on='ray' needs ray: pip install 'stackwise[ray]'") from error
-    if address != "ray" and not address.startswith("ray://"):
-        raise StudyError(f"a search runs on ray or on ray://host:port, not on {address!r}")
-    if not ray.is_initialized():
-        ray.init(address="auto" if address == "ray" else address, log_to_driver=False)
+    from stackwise.studies.schedule import connected
+
+    ray = connected(address)
     held, reader = ray.put(model), ray.put(tokenizer)
     remote: Any = ray.remote  # whose overloads know no keyword arguments
     task = remote(num_cpus=1)(search_group)
