@@ -100,7 +100,8 @@ def beside_nnsight(name: str, model: nn.Module, tokens: Tensor, repeats: int, th
 
     if not all(torch.equal(a, b) for a, b in zip(ours(), peer(), strict=True)):
         raise RuntimeError("nnsight saved other tensors")
-    line(f"capture beside nnsight {name}", *alternate(ours, peer, repeats), "nnsight", "s", "float32", threads,
+    line(f"capture beside nnsight {name}", *alternate(ours, peer, repeats), "nnsight", "s",
+         "float32", threads,
          "the stack is found and a context opened in each call, a fixed cost of some milliseconds; "
          "nnsight keeps what it made of the model")  # fmt: skip
 

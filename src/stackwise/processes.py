@@ -6,7 +6,11 @@ nothing and imports nothing.
 """
 
 import os
+from datetime import timedelta
 from typing import Any
+
+LONGEST_WAIT = timedelta(hours=6)
+"""For another process; the launcher ends them all at once where one fails."""
 
 
 def count() -> int:
@@ -24,7 +28,8 @@ def join(device: str | None) -> None:
     if count() > 1:
         from accelerate.state import PartialState
 
-        PartialState(cpu=(device or "").startswith("cpu"))  # where there is one already, nothing
+        # where there is a group already this does nothing; the others wait while the first judges
+        PartialState(cpu=(device or "").startswith("cpu"), timeout=LONGEST_WAIT)
 
 
 def told_by_first(value: Any) -> Any:

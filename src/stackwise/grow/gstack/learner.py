@@ -20,7 +20,7 @@ from stackwise.grow.gstack.spaces import spaces_of
 from stackwise.grow.gstack.width import WidthMask
 from stackwise.stack import Stack
 from stackwise.tasks.language.decoder import new_decoder
-from stackwise.tasks.language.learner import PARTS, LanguageLearner
+from stackwise.tasks.language.learner import PARTS, Checkpointing, LanguageLearner, RowsAtOnce
 from stackwise.tasks.language.tokens import StreamBatches, TokenBatches
 from stackwise.tasks.text.decoder import TRAINING
 from stackwise.training.phases import Phase, Trained
@@ -71,12 +71,8 @@ class GrownLanguageModel(LanguageLearner):
         noise: Annotated[float, Knob("share of random numbers mixed in", ge=0, le=1)] = 0.0,
         learn_steps: Annotated[int, Knob("steps of operator learned", ge=0)] = 100,
         learn_lr: Annotated[float, Knob("their learning rate", gt=0, log=True)] = 7e-5,
-        rows_at_once: Annotated[
-            int | None, Knob("of a step's rows, those that go through at a time", ge=1)
-        ] = None,
-        checkpointing: Annotated[
-            bool, Knob("recompute activations: less memory, more time")
-        ] = False,
+        rows_at_once: RowsAtOnce = None,
+        checkpointing: Checkpointing = False,
     ) -> None: ...  # fmt: skip
 
     def start(self, task: Any) -> nn.Module:

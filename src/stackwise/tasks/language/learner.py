@@ -8,14 +8,14 @@ learner.save("kept")  # kept/model loads in plain transformers
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
-from stackwise.catalog import check_knobs
+from stackwise.catalog import Knob, check_knobs
 from stackwise.errors import DataError
 from stackwise.files import plain, replacing, write_json
 from stackwise.models import open_model, save_model
@@ -31,6 +31,10 @@ PARTS = 10
 """How often the validation rows are looked at in a fit."""
 WATCHED = 32
 """Rows of the validation part that are looked at."""
+RowsAtOnce = Annotated[
+    int | None, Knob("of a step's rows, those that go through at a time", ge=1)
+]  # fmt: skip
+Checkpointing = Annotated[bool, Knob("recompute activations: less memory, more time")]
 
 
 class LanguageLearner(BaseEstimator):

@@ -6,7 +6,7 @@ from torch import nn
 
 from stackwise.catalog import Knob, baseline
 from stackwise.tasks.language.decoder import new_decoder
-from stackwise.tasks.language.learner import LanguageLearner
+from stackwise.tasks.language.learner import Checkpointing, LanguageLearner, RowsAtOnce
 
 TRAINING = {
     "lr": 3e-3, "weight_decay": 0.1, "schedule": "cosine", "warmup": 0.05, "max_epochs": 1,
@@ -31,12 +31,8 @@ class DecoderLearner(LanguageLearner):
         layers: Annotated[int, Knob("blocks", ge=1)] = 8,
         width: Annotated[int, Knob("size of the stream", ge=8)] = 128,
         heads: Annotated[int, Knob("attention heads", ge=1)] = 4,
-        rows_at_once: Annotated[
-            int | None, Knob("of a step's rows, those that go through at a time", ge=1)
-        ] = None,
-        checkpointing: Annotated[
-            bool, Knob("recompute activations: less memory, more time")
-        ] = False,
+        rows_at_once: RowsAtOnce = None,
+        checkpointing: Checkpointing = False,
     ) -> None: ...
 
     def start(self, task: Any) -> nn.Module:

@@ -12,7 +12,7 @@ from stackwise.errors import DataError, KnobError, ModelError, NotInstalled
 from stackwise.models import open_model
 from stackwise.tasks.instructions.encode import Encoded, prompt_text, with_template
 from stackwise.tasks.instructions.packing import call, padded_rows, summed_loss
-from stackwise.tasks.language.learner import LanguageLearner
+from stackwise.tasks.language.learner import Checkpointing, LanguageLearner
 from stackwise.tasks.language.reading import context_of, tokenizer_for
 from stackwise.tasks.language.scoring import token_log_probabilities
 from stackwise.tasks.language.tokens import windows
@@ -138,9 +138,7 @@ class FineTuned(Tuned):
         lora: Annotated[int | None, Knob("rank of adapters; none trains all weights", ge=1)] = None,
         packed: Annotated[bool, Knob("several samples in a row, unseen by each other")] = True,
         max_tokens: Annotated[int, Knob("tokens of a row of the effective batch", ge=16)] = 2048,
-        checkpointing: Annotated[
-            bool, Knob("recompute activations: less memory, more time")
-        ] = False,
+        checkpointing: Checkpointing = False,
         remember: Annotated[
             str | None, Knob("a text file, a packaged text, auto or none: what may be forgotten")
         ] = "auto",
