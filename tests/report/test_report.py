@@ -98,3 +98,12 @@ def test_a_browser_draws_every_chart_without_an_error(study: Study, tmp_path: Pa
     assert "<title>ERROR" not in done.stdout
     drawn = done.stdout.count('class="main-svg"')
     assert drawn >= len([name for name in read(page).ids if name.startswith("chart-")])
+
+
+def test_a_model_that_was_transformed_without_data_has_a_page(tmp_path: Path):
+    from stackwise.conformance import small_language_model
+    from stackwise.runs import derive_run
+
+    run = derive_run("transform", "gstack", small_language_model(), out=tmp_path / "bigger")
+    page = build([run.folder], tmp_path / "report.html")
+    assert "Grow a trained model by stacking its blocks" in page.read_text()

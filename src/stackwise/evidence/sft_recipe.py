@@ -250,7 +250,7 @@ def _early_signs(grids: list[dict[str, dict[str, Any]]], seeds: list[int]) -> li
 
     norms = correlation("grad_norm", 1.0, forgot)
     early = correlation("score", -1.0, final)
-    confound = correlation("movement", 1.0, final)
+    confound = correlation("movement", -1.0, final)
     half = (len(signs[0]) + 1) // 2
     best = [min(losses, key=lambda name: losses[name]) for losses in final]
     places = [list(table.index).index(name) + 1 for table, name in zip(signs, best, strict=True)]
@@ -267,7 +267,7 @@ def _early_signs(grids: list[dict[str, dict[str, Any]]], seeds: list[int]) -> li
             "early-score", "a low early norm and a high early loss mark the runs that end best",
             judge(early),
             {"rank correlation with the final test loss, turned": early,
-             "of small movement alone (the confound)": [-value for value in confound],
+             "of large movement alone (the confound)": confound,
              "test loss": final[0], "score": signs[0]["score"].to_dict()},
             seeds,
             "The score ranks runs that hardly move first: small rates have low norms and high "

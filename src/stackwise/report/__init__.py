@@ -274,7 +274,9 @@ def _run(run: Run) -> dict[str, Any]:
         "kind": "run",
         "title": f"{record['slug']}: {run.folder.name}",
         "record": record,
+        "scores": (record.get("scores") or {}).get("test", {}),  # none where there were no data
         "before": before,
+        "before_scores": ((before or {}).get("scores") or {}).get("test", {}),
         "data": record.get("data"),
         "columns": read_json(columns) if columns.is_file() else [],
         "charts": [chart for chart in drawn if chart is not None],
