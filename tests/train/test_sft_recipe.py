@@ -31,6 +31,7 @@ from stackwise.train.sft_recipe import (
     sweep,
     tulu_recipe,
 )
+from stackwise.train.sft_recipe.sweep import Beginning
 from stackwise.training.rules import learning_rate_factor
 from stackwise.training.session import session
 
@@ -302,3 +303,20 @@ def test_the_usual_preset_is_that_of_a_plain_trainer(task, base):
 def test_a_chat_is_encoded_alike_whatever_it_is_trained_for(task, base):
     tokenizer, _ = with_template(tokenizer_of(open_model(base)))
     assert encode(task.chats[0], tokenizer) == encode(task.chats[0], tokenizer)
+
+
+@pytest.mark.parametrize("schedule", ["constant", "cosine", "linear"])
+@pytest.mark.parametrize("order", ["stacked", "phased"])
+def test_the_beginning_of_a_run_is_the_beginning_of_the_whole(task, base, schedule, order):
+    knobs = QUICK | {"schedule": schedule, "warmup": 0.2, "order": order}
+    begun, whole = Beginning(model=base, **knobs), FineTuned(model=base, **knobs)
+    begun.at = 0.6  # into the second phase, and its second epoch
+    begun.fit(task)
+    whole.fit(task)
+    first = begun.monitor_.rows
+    assert 0.5 < len(first) / len(whole.monitor_.rows) < 0.7
+    # samples seen, loss, norm and rate of each step
+    if order == "stacked":
+        assert torch.equal(torch.tensor(first), torch.tensor(whole.monitor_.rows[: len(first)]))
+    rates = [[row[3] for row in rows[: len(first)]] for rows in (first, whole.monitor_.rows)]
+    assert rates[0] == rates[1]

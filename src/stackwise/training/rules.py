@@ -117,6 +117,7 @@ class Backprop:
         self.mode: Literal["min", "max"] = mode
         self.schedule, self.warmup, self.accumulate = schedule, warmup, accumulate
         self.rows_at_once = rows_at_once
+        self.whole_steps: int | None = None  # of the schedule; none is the phase's own
         self.settled = True
         self.parameters: list[nn.Parameter] = []
 
@@ -172,8 +173,9 @@ class Backprop:
         if self.grad_clip is not None:
             nn.utils.clip_grad_norm_(self.parameters, self.grad_clip, foreach=True)
         if self.schedule != "constant" or self.warmup:
+            whole = self.whole_steps or loop.total_steps
             factor = learning_rate_factor(
-                loop.step, loop.total_steps, schedule=self.schedule, warmup=self.warmup
+                loop.step, whole, schedule=self.schedule, warmup=self.warmup
             )
             for group in optimizer.param_groups:
                 group["lr"] = self.lr * factor

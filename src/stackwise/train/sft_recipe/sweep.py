@@ -62,7 +62,7 @@ def sweep(
 
 
 def _begun(model: Any, task: Any, knobs: Mapping[str, Any], at: float) -> FineTuned:
-    """A run that ends after a share of its steps, its schedule drawn together to fit them."""
+    """A run that ends after a share of its steps; its rates are those of the whole run."""
     learner = Beginning(model=model, **knobs)
     learner.at = at
     return learner.fit(task)  # type: ignore[no-any-return]
@@ -81,6 +81,7 @@ class Beginning(FineTuned):
         for place, phase in enumerate(found):
             whole = len(phase.batches) * phase.max_epochs
             if whole >= left:
+                phase.rule.whole_steps = whole
                 phase.batches = _Cut(phase.batches, left)
                 phase.max_epochs, phase.keep = 1, "last"
                 return found[: place + 1]
