@@ -198,7 +198,7 @@ def benchmark_table(name: str) -> str:
         return f"`python benchmarks/{name}.py` measures speed and memory against peers."
     record = json.loads(path.read_text(encoding="utf-8"))
     rows = [
-        (case["case"], f"{case['ours']:.4g} {case['unit']}", f"{case['peer']:.4g} {case['unit']}",
+        (case["case"], cost(case["ours"], case["unit"]), cost(case["peer"], case["unit"]),
          case["peer_name"], f"{case['ratio']:.2f}", case["dtype"], case.get("reason", ""))
         for case in record["cases"]
     ]  # fmt: skip
@@ -208,6 +208,11 @@ def benchmark_table(name: str) -> str:
         "ratio above 1 means that ours is cheaper."
     )
     return f"{about}\n\n{table(head, rows)}"
+
+
+def cost(value: float, unit: str) -> str:
+    """A cost in words, large ones without an exponent."""
+    return f"{value:,.0f} {unit}" if value >= 1000 else f"{value:.4g} {unit}"
 
 
 def verdict_counts(record: dict[str, Any] | None) -> tuple[str, ...]:
