@@ -45,7 +45,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
             "seeds": [0, 1, 2], "pretrained": 100},
 }  # fmt: skip
 TIMED = (
-    "A search with sharing and one without for each draw, one after the other, which first in turn. "
+    "A search with sharing and one without for each draw, one after the other; which is first "
+    "alternates. "
     "What is not shared, the ends of the model and keeping the books, takes its part of the time."
 )
 PIECE, ENOUGH = 2_000, 0.85
