@@ -533,7 +533,7 @@ def test_a_saved_model_grows_from_files_to_files(tmp_path, monkeypatch):
         raise AssertionError("the weights were opened")
 
     with monkeypatch.context() as closed:
-        closed.setattr("stackwise.runs._opened_model", never)
+        closed.setattr("stackwise.runs.derive._opened_model", never)
         derive_run("transform", "gstack", tmp_path / "base", out=tmp_path / "run",
                    knobs={"factor": 3})  # fmt: skip
         with pytest.raises(KnobError, match="order names layer 6"):

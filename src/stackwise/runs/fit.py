@@ -1,0 +1,150 @@
+"""Fit a learner on a task, and keep it as a run."""
+
+import contextlib
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stackwise import processes
+from stackwise.catalog import card
+from stackwise.errors import (
+    NotInstalled,
+)
+from stackwise.runs.folder import OnEvent, Run, opened
+from stackwise.runs.record import (
+    begin_learner,
+    computing_threads,
+    finish_learner,
+    new_record,
+    run_session,
+    trained_seconds,
+)
+from stackwise.runs.request import chosen_knobs, shared_knobs
+
+if TYPE_CHECKING:
+    pass
+
+
+def fit_run(
+    slug: str,
+    task: Any,
+    *,
+    out: Path | str,
+    knobs: Mapping[str, Any] | None = None,
+    preset: str | None = None,
+    seed: int = 0,
+    resume: bool = False,
+    device: str | None = None,
+    threads: int | None = None,
+    time_limit: float | None = None,
+    bag: int | None = None,
+    variant: str | None = None,
+    on_event: OnEvent | None = None,
+    command: str | None = None,
+    track: str | None = None,
+) -> Run:
+    """Fit the method `slug` on `task`, judge it once on the test part, and keep the run in `out`.
+
+    Args:
+        task: a loaded task (`TableTask.load(...)`).
+        knobs: values, or words from a command line, that override the preset's.
+        bag: fit that many times, each with one fold of the training and validation rows held out,
+            and average; see `stackwise.tasks.table.bagged`.
+        variant: what sets this run apart from others of its method, such as `tuned`.
+        time_limit: seconds of training; the best state so far is kept.
+        track: tensorboard, mlflow or none; None asks the environment's STACKWISE_TRACK.
+
+    Raises:
+        RunError: `out` cannot be used. KnobError: a knob is unknown or out of range.
+    """
+    of = card(slug)
+    entry = of.entry("learner", task.problem)
+    if of.lacking:
+        raise NotInstalled(of.lacking)
+    values = chosen_knobs(of, entry, preset, knobs or {})
+    values |= shared_knobs(entry, knobs, random_state=seed, device=device, threads=threads)
+    request = {
+        "kind": "fit",
+        "slug": slug,
+        "knobs": values,
+        "preset": preset,
+        "seed": seed,
+        "data": task.data_hash,
+        "bag": bag,
+    }
+    folds = None if bag is None else task.folds(bag)
+    out = Path(out)
+    from stackwise.training.trackers import chosen, tracked
+
+    trackers = chosen(track) if processes.is_first() else ()
+    processes.join(device)
+    with opened(out, request, resume=resume) as finished, computing_threads(threads) as used:
+        if finished:
+            return Run(out)
+        record = new_record("fit", of, entry, values, preset, seed, used, command)
+        if processes.is_first():
+            begin_learner(out, record, task, variant=variant, bag=bag)
+        learner = entry.load()(**values)
+        with tracked(trackers, out, record) as told:
+            with run_session(out, resume, on_event, time_limit, told):
+                started = time.perf_counter()
+                if folds is None:
+                    task.fit(learner)
+                else:
+                    from stackwise.tasks.table.bagged import Bagged
+
+                    learner = Bagged(learner).fit(task, folds)
+                seconds = time.perf_counter() - started
+            seconds = getattr(learner, "seconds_", seconds)
+            if processes.is_first():
+                finish_learner(out, record, learner, task, trained_seconds(Run(out), seconds))
+        processes.wait()
+    return Run(out)
+
+
+def keep_learner(
+    out: Path | str,
+    slug: str,
+    learner: Any,
+    task: Any,
+    *,
+    seed: int,
+    variant: str,
+    fit_seconds: float,
+    command: str | None = None,
+) -> Run:
+    """Keep a learner that was fitted elsewhere as a finished run, judged like any other."""
+    of = card(slug)
+    out = Path(out)
+    with computing_threads(None) as used:
+        record = new_record("fit", of, of.entry("learner", task.problem), {}, None, seed, used,
+                             command)  # fmt: skip
+        begin_learner(out, record, task, variant=variant, bag=None)
+        finish_learner(out, record, learner, task, fit_seconds)
+    return Run(out)
+
+
+@contextlib.contextmanager
+def fitting(
+    slug: str,
+    task: Any,
+    knobs: Mapping[str, Any],
+    *,
+    seed: int = 0,
+    device: str | None = None,
+    threads: int | None = None,
+    time_limit: float | None = None,
+    on_event: OnEvent | None = None,
+) -> Iterator[Any]:
+    """Fit a learner that nobody keeps, such as a trial of a search. Yields it, fitted."""
+    from stackwise.training.session import session
+
+    entry = card(slug).entry("learner", task.problem)
+    values = entry.check(knobs)
+    values |= shared_knobs(entry, knobs, random_state=seed, device=device, threads=threads)
+    with computing_threads(threads):
+        learner = entry.load()(**values)
+        with session(on_event=on_event, time_limit=time_limit):
+            task.fit(learner)
+        yield learner
