@@ -4,7 +4,7 @@ import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from stackwise import processes
 from stackwise.catalog import Entry, card
@@ -20,9 +20,6 @@ from stackwise.runs.record import (
     trained_seconds,
 )
 from stackwise.runs.request import chosen_knobs, derived_request, shared_knobs
-
-if TYPE_CHECKING:
-    pass
 
 
 def derive_run(

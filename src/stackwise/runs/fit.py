@@ -4,13 +4,11 @@ import contextlib
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from stackwise import processes
 from stackwise.catalog import card
-from stackwise.errors import (
-    NotInstalled,
-)
+from stackwise.errors import NotInstalled
 from stackwise.runs.folder import OnEvent, Run, opened
 from stackwise.runs.record import (
     begin_learner,
@@ -21,9 +19,6 @@ from stackwise.runs.record import (
     trained_seconds,
 )
 from stackwise.runs.request import chosen_knobs, shared_knobs
-
-if TYPE_CHECKING:
-    pass
 
 
 def fit_run(

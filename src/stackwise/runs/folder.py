@@ -9,11 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from stackwise import processes
-from stackwise.errors import (
-    RunError,
-    StackwiseError,
-    TrainingError,
-)
+from stackwise.errors import RunError, StackwiseError, TrainingError
 from stackwise.files import plain, read_json, write_json
 
 if TYPE_CHECKING:

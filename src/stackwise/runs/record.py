@@ -12,10 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from stackwise import processes
 from stackwise.catalog import Card, Entry
-from stackwise.errors import (
-    Interrupted,
-    TrainingError,
-)
+from stackwise.errors import Interrupted, TrainingError
 from stackwise.files import read_json, replacing, write_json
 from stackwise.runs.folder import FORMAT, OnEvent, Run
 

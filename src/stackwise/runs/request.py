@@ -2,17 +2,11 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from stackwise.catalog import Card, Entry, preset_values
-from stackwise.errors import (
-    KnobError,
-    ModelError,
-)
+from stackwise.errors import KnobError, ModelError
 from stackwise.runs.folder import Run
-
-if TYPE_CHECKING:
-    pass
 
 
 def chosen_knobs(
