@@ -1,6 +1,7 @@
 """What the contexts promise: they nest, they leave nothing behind, they work in every mode."""
 
 import copy
+import shutil
 from collections.abc import Iterator
 
 import pytest
@@ -423,3 +424,20 @@ def test_sublayers_in_training_with_dropout() -> None:
         stack.model(**batch("gpt2"))
     for parts, contribution in zip(stream.sublayers, stream.contributions, strict=True):
         torch.testing.assert_close(sum(parts.values()), contribution, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile wants a C++ compiler")
+@pytest.mark.usefixtures("fresh_compiler")
+def test_machine_code_of_a_compiled_model_follows_every_path() -> None:
+    stack = stack_of("llama")
+    compiled = torch.compile(stack.model)
+    with torch.no_grad():
+        for order in ([0, 1, 2, 3], [0, 1, 1, 3], [0, 2]):
+            with stack.path(order):
+                torch.testing.assert_close(
+                    run(compiled, "llama"), run(stack.model, "llama"), atol=1e-5, rtol=1e-5
+                )
+        with stack.capture() as stream:
+            run(compiled, "llama")
+        assert len(stream.hidden) == 5
