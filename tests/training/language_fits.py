@@ -14,6 +14,7 @@ import torch
 from stackwise import processes, runs
 from stackwise.conformance import small_task
 from stackwise.errors import Interrupted
+from stackwise.studies import Study, compare
 from stackwise.training import loop
 from stackwise.training.sharding import Sharded
 
@@ -72,12 +73,22 @@ def count_shares() -> list[list[float]]:
     return made
 
 
+def compared(folder: Path, base: str) -> Study:
+    """A comparison of two recipes and of the model as it is."""
+    knobs = {"*": {"model": base, "remember": "none"}, "sft-recipe": TUNING}
+    return compare(
+        small_task("instructions"), out=folder / "compared", methods=["sft-recipe", "untuned"],
+        seeds=1, knobs=knobs, device="cpu",
+    )  # fmt: skip
+
+
 def main(folder: Path, base: str) -> None:
     """Every fit with whole weights and with weights in parts, and some told to stop on the way."""
     made = count_shares()
     for name in FITS:
         fit(name, folder / "whole", base)
     stopped("grown", folder / "stopped", base, after=4)
+    compared(folder, base)
     assert not made
     os.environ["STACKWISE_SHARD"] = "1"
     for name in FITS:

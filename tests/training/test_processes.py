@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from language_fits import FITS, fit
+from language_fits import FITS, compared, fit
 from transformers import AutoModelForCausalLM
 
 from stackwise.conformance import small_language_model
 from stackwise.runs import Run, load
+from stackwise.studies import Study
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("processes")]
 LAUNCHER = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -73,6 +74,14 @@ def test_what_was_told_to_stop_goes_on_bit_for_bit(
     one, two = (load(together / name).model_.state_dict() for name in (stopped, whole))
     assert all(torch.equal(one[name], two[name]) for name in one)
     assert torch.equal(curve(Run(together / stopped)), curve(Run(together / whole)))
+
+
+def test_a_comparison_ranks_as_in_one_process(together: Path, tmp_path: Path) -> None:
+    studies = compared(tmp_path, small_language_model()), Study(together / "compared")
+    one, other = (study.ranking().set_index("method") for study in studies)
+    assert list(one.index) == list(other.index) and len(one) == 3
+    assert other["validation"].to_list() == pytest.approx(one["validation"].to_list(), abs=1e-4)
+    assert (together / "compared" / "report.html").is_file()
 
 
 def test_a_refusal_is_said_once(tmp_path: Path) -> None:

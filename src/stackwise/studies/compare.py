@@ -102,17 +102,19 @@ def compare(
         "runs": names,
     }
     out = Path(out)
-    if processes.count() > 1:
+    if processes.count() > 1 and (workers > 1 or on or tune or stack):
         raise StudyError(
-            "a comparison is one process, which fits side by side with --workers and --on; start "
-            "each 'fit' by the launcher to spread it over several"
+            "started by a launcher a comparison spreads each fit over the processes, one after the "
+            "other: leave out --workers, --on, --tune and --stack"
         )
+    processes.join(device)
     with runs.opened(out, asked, resume=resume):
         if threads is None:
             threads = _threads_then(out) or (1 if workers > 1 or on else None)
         left_out = _left_out(task, methods)
         about = {"task": task.describe(), "command": command, "threads": threads}
-        write_json(out / "plan.json", asked | about | {"left_out": left_out})
+        if processes.is_first():
+            write_json(out / "plan.json", asked | about | {"left_out": left_out})
         settings = {"preset": preset, "device": device, "threads": threads, "command": command}
         shared = Shared(task, out, settings | {"bag": bag, "track": track})
         deadline = None if time_limit is None else time.time() + time_limit
@@ -140,10 +142,12 @@ def compare(
             from stackwise.studies.stacking import join_runs
 
             failures |= join_runs(study, task, seed_list, command)
-        _conclude(study, task, failures)
-        from stackwise.report import build
+        if processes.is_first():
+            from stackwise.report import build
 
-        build([out], out / "report.html")
+            _conclude(study, task, failures)
+            build([out], out / "report.html")
+        processes.wait()
     return study
 
 
