@@ -23,7 +23,7 @@ from torch.nn import functional
 from side_by_side import alternate, line
 from stackwise.build.hopular import Hopular
 from stackwise.build.hopular.masking import target_loss
-from stackwise.tasks.table.outputs import mean_values, through_network
+from stackwise.learning.outputs import mean_values, through_network
 from stackwise.training.lamb import Lamb
 
 SIZES = {
@@ -138,7 +138,8 @@ def measure(case: str, rows: int, columns: int, repeats: int, threads: int) -> N
         with torch.no_grad():
             return plain(few, codes[:64])
 
-    found = alternate(lambda: through_network(ours, *arrays, reduce), peer, repeats)
+    inputs = dict(zip(("numeric", "categorical"), arrays))
+    found = alternate(lambda: through_network(ours, inputs, reduce), peer, repeats)
     line(f"prediction of 64 rows, {case}", *found, PEER, "s", "float32", threads, BLOCK)
 
 

@@ -23,7 +23,8 @@ from torch.nn import functional
 
 from side_by_side import alternate, line
 from stackwise.build.masknet import MaskNet
-from stackwise.tasks.table.outputs import mean_values, through_network
+from stackwise.learning.outputs import mean_values, through_network
+from stackwise.training.heap import keeping_memory
 
 SIZES = {
     "10 fields of 1,000 values, batch 256": (10, 1000, 256, 25),
@@ -38,18 +39,13 @@ CACHE = (
     "the products take the same time, but what lies between the layers of all blocks together "
     "outgrows the cache, where that of one block fits; ReLU and product with the mask feel it"
 )
-PAGES = (
-    "the gradient of a matrix above 32 MiB is memory that the system hands out and clears anew in "
-    "each step, that of ten smaller matrices is used again; with MALLOC_MMAP_THRESHOLD_ and "
-    "MALLOC_TRIM_THRESHOLD_ above its size both take the same time"
-)
 AT_ONCE = (
     "what lies between the layers of fused blocks is there for all blocks at once, where separate "
     "modules make it one after the other"
 )
 BLOCK = (
-    "rows go through in blocks of 64, so that no prediction depends on its neighbours; a batch of "
-    "hundreds makes better use of the matrix products"
+    "rows go through in blocks of few sizes that give the same bits, so that no prediction depends "
+    "on its neighbours; a batch of hundreds makes better use of the matrix products"
 )
 
 
@@ -147,11 +143,14 @@ def measure_speed(
         assert sizes[0] == sizes[1], sizes
         name = f"{'parallel' if parallel else 'serial'}, {case}"
         steps = [partial(stepper(model), *some) for model in (ours, peer)]
-        line(f"training step, {name}", *alternate(*steps, repeats), PEER, "s", "float32", threads,
-             PAGES if fields * values * K * 4 > 2**25 else CACHE)  # fmt: skip
+        # as the training loop does; the setting is of the whole process, so the peer has it too
+        with keeping_memory(ours):
+            found = alternate(*steps, repeats)
+        line(f"training step, {name}", *found, PEER, "s", "float32", threads, CACHE)
         reduce = partial(mean_values, classes=True)
+        inputs = {"numeric": numeric.numpy(), "categorical": codes.numpy()}
         found = alternate(
-            partial(through_network, ours, numeric.numpy(), codes.numpy(), reduce),
+            partial(through_network, ours, inputs, reduce),
             partial(predict, peer.eval(), numeric, codes, batch), repeats,
         )  # fmt: skip
         line(f"prediction of {4 * batch} rows, {name}", *found, PEER, "s", "float32", threads,

@@ -17,16 +17,18 @@ from sklearn.linear_model import ElasticNetCV, LassoCV, RidgeCV
 from sklearn.preprocessing import StandardScaler
 
 from side_by_side import alternate, line
-from stackwise.combine.regularized_meta_learning.folds import Folds, make_folds
 from stackwise.combine.regularized_meta_learning.hill_climbing import hill_climb
-from stackwise.combine.regularized_meta_learning.meta_features import augment
-from stackwise.combine.regularized_meta_learning.meta_models import (
+from stackwise.combine.regularized_meta_learning.stacked_predictions import stack_predictions
+from stackwise.combine.regularized_meta_learning.stages.meta_features import augment
+from stackwise.combine.regularized_meta_learning.stages.meta_models import (
+    KINDS,
     RATIOS,
     RIDGE_ALPHAS,
     SPARSE_ALPHAS,
     fit_members,
 )
-from stackwise.combine.regularized_meta_learning.stacked_predictions import stack_predictions
+from stackwise.combine.regularized_meta_learning.stages.penalised import LeastSquares
+from stackwise.tasks.labelled.folds import Folds, make_folds
 
 SIZES = {"500 rows x 8 models": (500, 8, 3), "4,000 rows x 16 models": (4_000, 16, 1),
          "20,000 rows x 24 models": (20_000, 24, 1)}  # fmt: skip
@@ -51,9 +53,8 @@ def ours(A: np.ndarray, y: np.ndarray, outer: Folds) -> list[np.ndarray]:
 
     def fit(rows: np.ndarray) -> dict:
         inner = make_folds(INNER, y[rows], by_class=False)
-        return fit_members(
-            A[rows], y[rows], inner, relative=False, tol=TOL, rounds=ROUNDS
-        )  # fmt: skip
+        solver = partial(LeastSquares, unit=1.0, tol=TOL, rounds=ROUNDS)
+        return fit_members(A[rows], y[rows], inner, KINDS, solver)
 
     for train, held in outer:
         for name, member in fit(train).items():

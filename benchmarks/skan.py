@@ -3,12 +3,15 @@
 - training step and prediction of a network of splines against pykan's with its symbolic branch off,
   and against the Cox-de Boor form that efficient-kan is known for;
 - the same of Gaussians against the form of FastKAN, without its normalisation over the inputs;
-- a pool of five families after pruning against before, both ours.
+- a pool of five families after pruning against before, both ours;
+- a pool of five families on one-hot categories against the same without the look-up of their two
+  values, both ours.
 
 All are in float32 with the same fused AdamW and rows. The plain forms are written from their
 definitions.
 """
 
+import copy
 import itertools
 from collections.abc import Callable
 from functools import partial
@@ -27,9 +30,14 @@ SIZES = {
     "30-64-1, 256 rows": ([30, 64, 1], 256, 15),
     "100-128-10, 512 rows": ([100, 128, 10], 512, 5),
 }
+TABLES = {
+    "4 numbers and 8 categories of 10, 256 rows": (4, [10] * 8, 256, 15),
+    "8 numbers and 12 categories of 50, 256 rows": (8, [50] * 12, 256, 7),
+}
+POOL = ["bspline", "rbf", "cheby", "wavelet", "relu"]
 FLOOR = (
-    "ours maps each column to its range within the network, where the plain form takes inputs that "
-    "are scaled already; on a small network such fixed costs show"
+    "ours finds the families of a layer and their weights by name in each call; on a small network "
+    "that fixed cost shows"
 )
 
 
@@ -113,10 +121,9 @@ def measure(case: str, widths: list[int], rows: int, repeats: int, threads: int)
     none = torch.zeros(rows, 0, dtype=torch.int64)
     splines = everything_kept(ours(widths, ["bspline"]))
     gaussians = everything_kept(ours(widths, ["rbf"]))
-    pool = ["bspline", "rbf", "cheby", "wavelet", "relu"]
     theirs = KAN(width=list(widths), grid=5, k=3, symbolic_enabled=False, auto_save=False, seed=0)
     theirs.speed()
-    mixture = ours(widths, pool)
+    mixture = ours(widths, POOL)
     pairs = [
         ("splines", splines, theirs, "pykan"),
         ("splines", splines, plain(PlainSplines, widths), "efficient-kan form"),
@@ -135,6 +142,29 @@ def measure(case: str, widths: list[int], rows: int, repeats: int, threads: int)
         line(f"prediction, {family}, {case}", *found, name, "s", "float32", threads, FLOOR)
 
 
+def measure_categories(
+    case: str, numbers: int, cardinalities: list[int], rows: int, repeats: int, threads: int
+) -> None:
+    """Print the cases of a table with categories."""
+    torch.manual_seed(0)
+    network = SKAN(n_numeric=numbers, cardinalities=cardinalities, pool=POOL)
+    by_bases = copy.deepcopy(network)
+    by_bases.layers[0].two_valued = 0  # inputs of which nothing is known
+    x, y = 2 * torch.rand(rows, numbers) - 1, torch.randn(rows, 1)
+    codes = torch.stack([torch.randint(0, size, (rows,)) for size in cardinalities], 1)
+    both = [partial(_through, model, codes) for model in (network, by_bases)]
+    steps = [
+        partial(stepper(forward, model), x, y)
+        for forward, model in zip(both, (network, by_bases), strict=True)
+    ]
+    name = "bases for each row"
+    line(f"training step, pool of five, {case}", *alternate(*steps, repeats), name, "s",
+         "float32", threads)  # fmt: skip
+    with torch.no_grad():
+        found = alternate(*(partial(forward, x) for forward in both), repeats)
+    line(f"prediction, pool of five, {case}", *found, name, "s", "float32", threads)
+
+
 def _through(network: SKAN, none: Tensor, x: Tensor) -> Tensor:
     output: Tensor = network(x, none)
     return output
@@ -145,6 +175,8 @@ def main() -> None:
     threads = torch.get_num_threads()
     for case, (widths, rows, repeats) in SIZES.items():
         measure(case, widths, rows, repeats, threads)
+    for case, table in TABLES.items():
+        measure_categories(case, *table, threads)
 
 
 if __name__ == "__main__":

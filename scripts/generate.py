@@ -5,15 +5,13 @@
 - docs/methods/<slug>.md: the knobs, the evidence and the benchmarks between their markers. The
   rest of a page is written by hand; a method without a page gets one that holds its card.
 - docs/figures/<slug>.svg: the picture that a method's evidence module draws of the committed
-  evidence (`picture(record)`); its page and the README show it.
+  evidence (`picture(record)`); its page and the gallery show it.
+- docs/index.md: a chooser and the gallery (gallery.py); README.md: one picture a verb.
 - docs/scale.md, stack.md, training.md: benchmarks that are of no method.
 - docs/compare.md: the committed comparison on several tables, from results/comparison.
 """
 
 import difflib
-import functools
-import importlib
-import io
 import json
 import re
 import sys
@@ -21,7 +19,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from gallery import Pictures, chooser, comparison, gallery, one_a_verb, picture_of, ranks_picture
+from usage import usage_section
+
 from stackwise.catalog import VERBS, Card, cards
+from stackwise.evidence import committed, verdicts
 from stackwise.files import write_text
 from stackwise.knobs import KnobSpec, knobs_of
 
@@ -106,12 +108,6 @@ def number(value: Any) -> str:
     return str(value)
 
 
-def evidence_of(slug: str) -> dict[str, Any] | None:
-    """The committed evidence of a method."""
-    path = ROOT / "results" / "evidence" / f"{slug}.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
-
-
 def machine_words(record: dict[str, Any]) -> str:
     """The machine in a few words."""
     machine = record.get("machine") or {}
@@ -119,47 +115,9 @@ def machine_words(record: dict[str, Any]) -> str:
     return ", ".join(str(part) for part in parts if part)
 
 
-@functools.cache
-def picture_of(slug: str) -> tuple[str, str] | None:
-    """The SVG that a method's evidence module draws of its committed evidence, and what it shows.
-
-    Its bytes follow from the evidence alone: no date, no drawn identifiers, text as text.
-    """
-    import matplotlib
-
-    record = evidence_of(slug)
-    module = importlib.import_module(f"stackwise.evidence.{slug.replace('-', '_')}")
-    draw = getattr(module, "picture", None)
-    if draw is None or record is None:
-        return None
-    settings = {"svg.hashsalt": slug, "svg.fonttype": "none", "font.family": "sans-serif"}
-    with matplotlib.rc_context(settings):
-        figure = draw(record)
-        file = io.StringIO()
-        figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
-    words = " ".join((draw.__doc__ or "").split("\n\n")[0].split())
-    return re.sub(r"[ \t]+$", "", file.getvalue(), flags=re.MULTILINE), words
-
-
-def picture_row(methods: dict[str, Card]) -> str:
-    """The pictures side by side, each with what it shows."""
-    shown = {slug: found for slug in methods if (found := picture_of(slug))}
-    if not shown:
-        return "No picture yet."
-    width = 100 // len(shown)
-    heads = "".join(
-        f'<th width="{width}%"><a href="docs/methods/{s}.md">{s}</a></th>' for s in shown
-    )
-    cells = "".join(
-        f'<td><img src="docs/figures/{slug}.svg" alt="{words}"><br>{words}</td>'
-        for slug, (_, words) in shown.items()
-    )
-    return f"<table><tr>{heads}</tr><tr>{cells}</tr></table>"
-
-
 def evidence_section(of: Card) -> str:
     """Each claim with its verdict and the numbers behind it."""
-    record = evidence_of(of.slug)
+    record = committed(of.slug)
     if record is None:
         return f"No evidence is committed yet. `stackwise evidence {of.slug}` measures it."
     drawn = picture_of(of.slug)
@@ -215,23 +173,17 @@ def cost(value: float, unit: str) -> str:
     return f"{value:,.0f} {unit}" if value >= 1000 else f"{value:.4g} {unit}"
 
 
-def verdict_counts(record: dict[str, Any] | None) -> tuple[str, ...]:
-    """How many claims have each verdict."""
-    if record is None:
-        return ("",) * len(VERDICTS)
-    found = [claim["verdict"] for claim in record["claims"]]
-    return tuple(str(found.count(verdict)) for verdict in VERDICTS)
-
-
 def readme_table(methods: dict[str, Card]) -> str:
     """A line a method: what it is and how its claims fared here."""
     rows = []
     for slug, of in methods.items():
-        record = evidence_of(slug)
+        record = committed(slug)
         paper = f"[{of.paper}](https://arxiv.org/abs/{of.paper})" if of.paper else ""
         scale = record["scale"] if record else "not measured yet"
+        found = verdicts(slug)
+        counts = [found.get(verdict, 0) if record else "" for verdict in VERDICTS]
         link = f"[`{slug}`](docs/methods/{slug}.md)"
-        rows.append((link, of.verb, of.title, paper, *verdict_counts(record), scale))
+        rows.append((link, of.verb, of.title, paper, *counts, scale))
     return table(("method", "verb", "what it is", "arXiv", *VERDICTS, "scale"), rows)
 
 
@@ -260,10 +212,17 @@ def index_page(methods: dict[str, Card]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def first_page(methods: dict[str, Card], pictures: Pictures) -> str:
+    """The first page: what to take for what one has and wants, and a picture a method."""
+    head = ("I have", "I want", "take", "what it costs", "evidence")
+    text = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
+    text = between(text, "chooser", table(head, chooser(methods)), "What to take")
+    return between(text, "gallery", gallery(methods, pictures, root="", columns=2), "Gallery")
+
+
 def comparison_section() -> str:
     """The committed comparison: mean ranks, and the test score on every table."""
-    path = ROOT / "results" / "comparison" / "comparison.json"
-    record = json.loads(path.read_text(encoding="utf-8"))
+    record = comparison()
     methods = [row["method"] for row in record["methods"]]
     ranks = [
         (row["method"], f"{row['rank']:.2f}", f"{row['low']:.2f} to {row['high']:.2f}", row["wins"])
@@ -298,6 +257,7 @@ def comparison_section() -> str:
 
 
 SECTIONS: dict[str, tuple[str, Callable[[Card], str]]] = {
+    "use": ("Use", usage_section),
     "knobs": ("Knobs", knobs_section),
     "evidence": ("Evidence", evidence_section),
     "benchmarks": ("Speed and memory", benchmark_section),
@@ -332,10 +292,9 @@ def made() -> dict[Path, str]:
     """Every file with generated parts, as it should read."""
     methods = {slug: of for slug, of in cards(baselines=False).items() if of.package == "stackwise"}
     readme, compare = ROOT / "README.md", ROOT / "docs" / "compare.md"
-    text = between(
-        readme.read_text(encoding="utf-8"), "pictures", picture_row(methods), "What they do"
-    )
     pictures = {slug: found for slug in methods if (found := picture_of(slug))}
+    few = gallery(one_a_verb(methods, pictures), pictures, root="docs/", columns=3)
+    text = between(readme.read_text(encoding="utf-8"), "pictures", few, "What they do")
     pages = {
         ROOT / "docs" / "methods" / f"{slug}.md": method_page(of) for slug, of in methods.items()
     }
@@ -348,6 +307,8 @@ def made() -> dict[Path, str]:
             for page, name in guides.items()
         },
         readme: between(text, "evidence", readme_table(methods), "Evidence"),
+        ROOT / "docs" / "index.md": first_page(methods, pictures),
+        ROOT / "docs" / "figures" / "comparison.svg": ranks_picture(),
         **{ROOT / "docs" / "figures" / f"{slug}.svg": svg for slug, (svg, _) in pictures.items()},
         ROOT / "docs" / "methods" / "index.md": index_page(methods),
         compare: between(

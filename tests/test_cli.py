@@ -1,5 +1,6 @@
 """The command line: what it prints, writes, refuses, and how it goes on after a kill."""
 
+import contextlib
 import json
 import os
 import random
@@ -14,6 +15,7 @@ import pandas as pd
 import pytest
 
 from stackwise import cli, load
+from stackwise.catalog import cards
 from stackwise.studies import Study
 
 QUICK = ["--set", "k=2", "--set", "width=16", "--set", "max_epochs=3"]
@@ -69,6 +71,19 @@ def test_show_prints_knobs_with_their_ranges(run):
     assert {"slug", "entries", "presets"} <= set(document)
 
 
+def test_new_rows_are_read_as_the_first_were_and_noted_without_lines_of_source(run, tmp_path):
+    rows = "".join(f"{v % 7},{'Köln' if v % 3 else 'Hof'},{v % 2}\n" for v in range(60))
+    (tmp_path / "old.csv").write_text("größe,ort,y\n" + rows, encoding="latin-1")
+    new = ("größe,ort,y\n" + rows).replace("Hof", "Ulm")
+    (tmp_path / "new.csv").write_text(new, encoding="latin-1")
+    words = ("old.csv", "--target", "y", "--encoding", "latin-1", "--out", "a")
+    assert run("fit", "linear", *words)[0] == 0
+    code, _, err = run("predict", "a", "new.csv", "-o", "p.csv")
+    assert code == 0
+    assert len(pd.read_csv(tmp_path / "p.csv")) == 60
+    assert ".py" not in err
+
+
 def test_fit_predict_report_and_load_from_one_table(run, table, sales, tmp_path):
     code, out, err = run("fit", "tabm", str(table), "--target", "price", *QUICK, "--out", "runs/a")
     assert code == 0, err
@@ -98,20 +113,34 @@ def test_a_pruned_run_is_a_run_again(run, table):
     assert run("predict", "runs/b", str(table), "-o", "p.csv")[0] == 0
 
 
+def test_compare_takes_every_method_that_serves_the_table(run, table):
+    code, out, _ = run("compare", str(table), "--target", "price", "--dry-run", "--json")
+    serving = {
+        slug for slug, of in cards().items()
+        if any(e.kind == "learner" and e.problem in (None, "regression") for e in of.entries)
+        and "table" in of.tasks and of.too_many(200) is None and of.lacking is None
+    }  # fmt: skip
+    assert code == 0 and set(json.loads(out)["methods"]) == serving
+    assert serving >= {"tabm", "hopular", "mlp", "gradient-boosting", "linear"}
+
+
 def test_compare_ends_with_a_page_and_a_winner_that_loads(run, table):
+    methods = {"tabm", "mlp", "gradient-boosting", "linear"}
     code, out, err = run(
         "compare", str(table), "--target", "price", "--seeds", "2", "--preset", "quick",
         "--set", "tabm.k=2", "--set", "tabm.width=16", "--set", "tabm.max_epochs=2",
         "--set", "mlp.max_epochs=2", "--out", "cmp", "--json",
+        *(word for slug in methods for word in ("--method", slug)),
     )  # fmt: skip
     assert code == 0, err
     document = json.loads(out)
-    methods = {row["method"] for row in document["ranking"]}
-    assert methods >= {"tabm", "mlp", "gradient-boosting", "linear"}
+    ranked = methods | {"tabm (piecewise)"}
+    assert {row["method"] for row in document["ranking"]} == ranked
+    assert "is the one to keep" in document["verdict"]
     assert all(row["low"] <= row["mean"] <= row["high"] for row in document["ranking"])
     assert not document["failures"]
     study = Study(Path("cmp"))
-    assert len(study.runs) == 2 * len(methods)
+    assert len(study.runs) == 2 * len(ranked)
     assert hasattr(study.load(), "predict")
     assert run("predict", "cmp", str(table), "-o", "p.csv")[0] == 0
     assert len(pd.read_csv("p.csv")) == 300
@@ -131,6 +160,21 @@ def test_several_tables_end_with_ranks_and_a_winner_for_each(run, table):
     code, out, err = run("predict", "bench/wine", "wine", "-o", "p.csv")
     assert code == 0, err
     assert len(pd.read_csv("p.csv")) == 178
+
+
+def test_predict_reads_the_record_of_a_run_once_for_the_words_the_model_and_the_rows(
+    run, table, monkeypatch
+):
+    run("fit", "linear", str(table), "--target", "price", "--out", "r")
+    read, reads = Path.read_text, []
+
+    def watched(path, *given, **named):
+        reads.append(path.name)
+        return read(path, *given, **named)
+
+    monkeypatch.setattr(Path, "read_text", watched)
+    assert run("predict", "r", str(table), "-o", "p.csv")[0] == 0
+    assert reads.count("run.json") <= 3
 
 
 def test_a_bagged_fit_predicts_like_any_run(run, table):
@@ -221,7 +265,8 @@ def test_a_folder_in_use_is_refused_and_resume_needs_the_same_command(run, table
     assert (code, "add --resume" in err) == (2, True)
     assert run(*words, "--resume")[0] == 0
     code, _, err = run(*words, "--set", "depth=1", "--resume")
-    assert (code, "another knobs" in err) == (2, True)
+    assert (code, "depth was not given and is 1;" in err) == (2, True)
+    assert "{" not in err
     assert run("predict", "a", str(table), "-o", "p.csv")[0] == 0
 
 
@@ -233,22 +278,25 @@ def test_dry_run_checks_and_writes_nothing(run, table):
     assert sorted(Path().iterdir()) == before
 
 
-def test_every_option_of_the_table_is_on_the_command_line():
+def test_every_option_of_the_task_is_on_the_command_line(run):
     import inspect
 
     from stackwise.tasks.table.task import TableTask
 
-    wanted = set(inspect.signature(TableTask.load).parameters) - {"source", "seed"}
-    for command in (cli.fit, cli.compare):
-        assert wanted <= set(inspect.signature(command).parameters)
+    wanted = set(inspect.signature(TableTask.load).parameters) - {"source"}
+    for words in (("fit", "tabm", "wine", "-h"), ("compare", "wine", "-h")):
+        shown = run(*words)[1]
+        assert all(f"--{name.replace('_', '-')} " in shown for name in wanted)
+    assert "--target" not in run("fit", "decoder", "semanlink", "-h")[1]
 
 
 @pytest.mark.slow
 def test_a_comparison_killed_at_random_moments_ends_with_the_same_numbers(table, tmp_path):
     words = [
         sys.executable, "-m", "stackwise.cli", "compare", str(table), "--target", "price",
-        "--seeds", "2", "--preset", "quick", "--set", "tabm.k=2", "--set", "tabm.width=16",
-        "--set", "mlp.width=16", "--threads", "1", "--resume", "--out",
+        "--seeds", "2", "--preset", "quick", "--method", "linear", "--method", "mlp",
+        "--method", "tabm", "--set", "tabm.k=2", "--set", "tabm.width=16", "--set", "mlp.width=16",
+        "--threads", "1", "--resume", "--out",
     ]  # fmt: skip
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     options = {"env": environment, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
@@ -256,7 +304,7 @@ def test_a_comparison_killed_at_random_moments_ends_with_the_same_numbers(table,
     generator = random.Random(0)
     cut = tmp_path / "cut"
     finished: set[str] = set()
-    for _ in range(10):
+    for _ in range(5):
         process = subprocess.Popen([*words, str(cut)], **options)
         deadline = time.monotonic() + 60
         while not (cut / "plan.json").exists() and time.monotonic() < deadline:
@@ -296,13 +344,13 @@ def test_an_interrupted_comparison_stops_and_goes_on(run, table, monkeypatch):
         if event["state"] == "training" and event.get("epoch") == 1:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr(progress, "_plain_line", stop)
-    code, _, err = run(*words)
+    with monkeypatch.context() as patched:
+        patched.setattr(progress, "live_study", lambda quiet: contextlib.nullcontext(stop))
+        code, _, err = run(*words)
     assert (code, "--resume to go on" in err) == (130, True)
     assert not Path("cmp/study.json").exists()
-    monkeypatch.setattr(progress, "_plain_line", lambda event: None)
     assert run(*words, "--resume")[0] == 0
-    assert len(Study(Path("cmp")).runs) == 2
+    assert len(Study(Path("cmp")).runs) == 3  # tabm takes part twice
 
 
 def test_a_kept_column_stays_kept_when_a_run_is_transformed(run, tmp_path):

@@ -1,5 +1,6 @@
 """Data by name: what is there reads as it is described, what is not says how to get it."""
 
+import json
 import re
 from pathlib import Path
 
@@ -41,6 +42,32 @@ def test_images_have_balanced_classes():
     assert [int((labels == digit).sum()) for digit in range(10)] == [500] * 10
 
 
+@pytest.mark.parametrize(
+    ("name", "shape", "classes"), [("digits", (1797, 8, 8), 10), ("lfw-subset", (200, 25, 25), 2)]
+)
+def test_images_use_the_whole_range(name: str, shape: tuple[int, ...], classes: int):
+    images, labels = data.images(name)
+    assert images.shape == shape and images.dtype == "uint8"
+    assert images.min() == 0 and images.max() == 255
+    assert len(labels) == shape[0] and len(set(labels.tolist())) == classes
+
+
+def test_emoji_are_pictures_with_their_category(monkeypatch, tmp_path):
+    from PIL import Image
+
+    folder = tmp_path / "emoji-datasource-google"
+    pictures = folder / "img" / "google" / "64"
+    pictures.mkdir(parents=True)
+    Image.new("RGBA", (64, 64), (9, 8, 7, 6)).save(pictures / "a.png")
+    one = {"image": "a.png", "has_img_google": True, "category": "Flags"}
+    listed = [one, one | {"category": "Component"}, one | {"has_img_google": False}]
+    (folder / "emoji.json").write_text(json.dumps(listed))
+    monkeypatch.setenv("STACKWISE_DATA", str(tmp_path))
+    images, labels = data.images("emoji")
+    assert images.shape == (1, 64, 64, 4) and images[0, 0, 0].tolist() == [9, 8, 7, 6]
+    assert labels.tolist() == ["Flags"]
+
+
 @pytest.mark.parametrize("name", ["python-source", "semanlink", "drug-reviews"])
 def test_texts_are_long_enough_to_learn_from(name: str):
     assert len(data.text(name)) > 100_000
@@ -78,6 +105,7 @@ def test_the_commands_that_install_a_set_name_the_pinned_versions():
 
 
 def test_every_set_that_is_here_has_a_licence_and_a_source():
+    assert {"diabetes", "iris"} <= {item.name for item in data.names()}  # scikit-learn's own
     for item in data.names():
         assert item.licence and item.source and item.install
         assert re.fullmatch(r"[a-z0-9-]+", item.name)

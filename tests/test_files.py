@@ -1,6 +1,7 @@
 """Files are replaced whole, and damaged ones are named."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,16 @@ import pytest
 import torch
 
 from stackwise.errors import RunError
-from stackwise.files import read_json, read_tensors, replacing, write_json, write_tensors
+from stackwise.files import (
+    is_part,
+    read_json,
+    read_lines,
+    read_tensors,
+    replacing,
+    whole_folder,
+    write_json,
+    write_tensors,
+)
 
 
 def test_an_error_while_writing_leaves_the_old_file(tmp_path: Path) -> None:
@@ -48,3 +58,35 @@ def test_a_damaged_file_is_named(tmp_path: Path, content: bytes) -> None:
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"run\.json does not exist"):
         read_json(tmp_path / "run.json")
+
+
+def test_json_lines_end_at_a_line_feed_alone(tmp_path: Path) -> None:
+    lines = [{"note": "one\u2028two\x85three"}, {"note": "four"}]
+    text = "\n".join(json.dumps(line, ensure_ascii=False) for line in lines)
+    (tmp_path / "metrics.jsonl").write_text(text + '\n{"cut o', encoding="utf-8")
+    assert read_lines(tmp_path / "metrics.jsonl") == lines
+
+
+def test_a_part_that_a_kill_left_is_known_by_its_name(tmp_path):
+    with replacing(tmp_path / "run.json") as beside:
+        assert is_part(beside)
+    assert not is_part(tmp_path / "run.json")
+
+
+def test_the_files_of_a_folder_are_on_the_disk_before_it_takes_its_place(tmp_path, monkeypatch):
+    flushed = []
+    real = os.fsync
+
+    def fsync(handle):
+        flushed.append((os.fstat(handle).st_ino, (tmp_path / "model").exists()))
+        real(handle)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with whole_folder(tmp_path / "model") as beside:
+        (beside / "within").mkdir()
+        (beside / "config.json").write_text("{}")
+        (beside / "within" / "weights").write_text("1")
+    files = [path for path in (tmp_path / "model").rglob("*") if path.is_file()]
+    assert len(files) == 2
+    assert flushed == [*flushed[:2], (tmp_path.stat().st_ino, True)]
+    assert set(flushed[:2]) == {(path.stat().st_ino, False) for path in files}

@@ -13,18 +13,17 @@ _NAMES = {
     "Stack": "stackwise.stack:Stack",
     "Findings": "stackwise.findings:Findings",
     "Knob": "stackwise.knobs:Knob",
-    "load": "stackwise.runs:load",
-    "compare": "stackwise.studies:compare",
+    "load": "stackwise.studies:load",
+    "compare": "stackwise.report:compare",
     "data": "stackwise.data:",
-    "stack_predictions": "stackwise.combine.regularized_meta_learning:stack_predictions",
 }
+"""What is here besides the methods, whose names their cards say."""
 
 
 def _targets() -> dict[str, str]:
-    from stackwise.catalog import cards
+    from stackwise.catalog import public_names
 
-    methods = {entry.name: entry.target for of in cards().values() for entry in of.entries}
-    return methods | _NAMES
+    return public_names() | _NAMES
 
 
 def __getattr__(name: str) -> Any:

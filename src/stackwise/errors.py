@@ -7,9 +7,17 @@ what would be right. The command line prints that sentence and exits with code 2
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+from stackwise.shown import sentence
+
 
 class StackwiseError(ValueError):
-    """Something that the caller gave cannot be used."""
+    """Something that the caller gave cannot be used.
+
+    Its message may quote a cell or a name out of data; see `stackwise.shown.sentence`.
+    """
+
+    def __str__(self) -> str:
+        return sentence(super().__str__())
 
 
 class DataError(StackwiseError):
@@ -26,6 +34,10 @@ class ModelError(StackwiseError):
 
 class RunError(StackwiseError):
     """A run folder is missing, taken, unfinished or damaged."""
+
+
+class StorageError(RunError):
+    """A file cannot be written: no room, no right, a broken disk. It ends a whole study."""
 
 
 class StudyError(StackwiseError):

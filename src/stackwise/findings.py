@@ -4,7 +4,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stackwise.files import read_json, replacing, write_json
+from stackwise import spreadsheets
+from stackwise.files import read_file, read_json, replacing, write_json
+from stackwise.places import inside
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,7 +33,7 @@ class Findings:
         written = []
         for name, table in self.tables.items():
             with replacing(folder / f"{name}.csv") as beside:
-                table.to_csv(beside)
+                spreadsheets.written(table, index=True).to_csv(beside)
             written.append(folder / f"{name}.csv")
         for name, figure in self.figures.items():
             with replacing(folder / "figures" / f"{name}.png") as beside:
@@ -52,9 +54,15 @@ class Findings:
         import pandas as pd
 
         folder = Path(folder)
-        record = read_json(folder / "findings.json")
+        record = read_json(folder / "findings.json", {"tables": [str], "summary": dict}, newest=1)
         tables = {
-            name: pd.read_csv(folder / f"{name}.csv", index_col=0) for name in record["tables"]
+            name: spreadsheets.read(
+                read_file(
+                    inside(folder, f"{name}.csv"), lambda path: pd.read_csv(path, index_col=0)
+                ),
+                index=True,
+            )
+            for name in record["tables"]
         }
         return cls(tables=tables, summary=record["summary"])
 

@@ -35,6 +35,8 @@ class Knob:
         ge, gt, le, lt: bounds of a number (at least, above, at most, below).
         log: the natural scale is logarithmic.
         search: values that tuning tries: (low, high) of a number, or a tuple of choices.
+        short: a letter for a command line, `short="k"` for `-k`.
+        role: of a task's option: it names what is predicted, VALUE of SOURCE:VALUE.
     """
 
     help: str
@@ -44,6 +46,8 @@ class Knob:
     lt: float | None = None
     log: bool = False
     search: tuple[Any, ...] | None = None
+    short: str | None = None
+    role: bool = False
 
     def problem_with(self, value: float) -> str | None:
         """Say which bound `value` breaks, or None."""
@@ -106,7 +110,7 @@ class KnobSpec:
             "default": self.default if _is_plain(self.default) else repr(self.default),
             **{
                 bound: value
-                for bound in ("ge", "gt", "le", "lt", "log", "search")
+                for bound in ("ge", "gt", "le", "lt", "log", "search", "short", "role")
                 if (value := getattr(self.knob, bound)) is not None and value is not False
             },
         }
@@ -123,6 +127,8 @@ class KnobSpec:
                 **bounds,
                 log=record.get("log", False),
                 search=None if search is None else tuple(search),
+                short=record.get("short"),
+                role=record.get("role", False),
             ),
             types=tuple(record["types"]),
             choices=tuple(record["choices"]),
@@ -284,11 +290,23 @@ _SEQUENCES = tuple(typing.get_origin(t) for t in (typing.Sequence[int], typing.I
 _MAPPINGS = tuple(typing.get_origin(t) for t in (typing.Mapping[str, int],))
 
 
+def argument_hints(function: Callable[..., Any]) -> dict[str, Any]:
+    """The annotations of a function's arguments, their names looked up where it is defined. What
+    it returns is not looked at: a class method may name the class that is still being made.
+    """
+    ready: dict[str, Any] | None = getattr(function, "__knob_hints__", None)
+    if ready is not None:
+        return ready
+    plain = inspect.unwrap(getattr(function, "__func__", function))
+    given = {n: a for n, a in getattr(plain, "__annotations__", {}).items() if n != "return"}
+    arguments = types.SimpleNamespace(__annotations__=given)
+    names = getattr(plain, "__globals__", {})
+    return typing.get_type_hints(arguments, globalns=names, include_extras=True)
+
+
 def knobs_of(function: Callable[..., Any]) -> dict[str, KnobSpec]:
     """Read the knobs off a signature. Arguments whose annotation holds no `Knob` are left out."""
-    hints = getattr(function, "__knob_hints__", None)
-    if hints is None:
-        hints = typing.get_type_hints(function, include_extras=True)
+    hints = argument_hints(function)
     specs = {}
     for name, parameter in inspect.signature(function).parameters.items():
         parts = _take_apart(hints[name], _Parts()) if name in hints else _Parts()

@@ -5,19 +5,15 @@ import importlib.metadata
 import importlib.util
 import os
 import platform
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import stackwise
+from stackwise.optional import SERVES, lacking
 
 NAMED = ("torch", "numpy", "pandas", "scikit-learn", "transformers", "safetensors")
-OPTIONAL = {
-    "lightgbm": "pip install 'stackwise[boost]'",
-    "xgboost": "pip install 'stackwise[boost]'",
-    "onnxruntime": "pip install 'stackwise[onnx]'",
-    "polars": "pip install 'stackwise[polars]'",
-}
 
 
 def versions() -> dict[str, str]:
@@ -81,7 +77,8 @@ def doctor() -> dict[str, Any]:
     import torch
 
     from stackwise import data
-    from stackwise.catalog import cache_folder, cards
+    from stackwise.catalog import cards
+    from stackwise.files import cache_folder
 
     found: dict[str, Any] = dict(versions())
     found |= {name: str(value) for name, value in machine().items()}
@@ -89,11 +86,39 @@ def doctor() -> dict[str, Any]:
     found["threads"] = str(torch.get_num_threads())
     capability = torch.backends.cpu.get_cpu_capability()
     found["cpu capability"] = capability
-    for name, install in OPTIONAL.items():
-        here = importlib.util.find_spec(name) is not None
-        found[name] = "installed" if here else f"not installed: {install}"
+    for extra, purpose in SERVES.items():
+        missing = lacking(extra)
+        state = f"not here ({', '.join(missing)}): pip install 'stackwise[{extra}]'"
+        found[f"{extra} ({purpose})"] = state if missing else "installed"
     found["methods"] = str(len(cards(baselines=False)))
     sets = data.names()
     found["data sets and models"] = f"{sum(item.here for item in sets)} of {len(sets)} here"
     found["cache"] = str(cache_folder())
+    found["advice"] = advice()
     return found
+
+
+def advice() -> list[str]:
+    """What would help on this machine, a sentence each; what is well is not spoken of."""
+    import psutil
+    import torch
+
+    said = []
+    cores, threads = os.cpu_count() or 1, torch.get_num_threads()
+    if threads < cores and not torch.cuda.is_available():
+        why = "OMP_NUM_THREADS says so" if os.environ.get("OMP_NUM_THREADS") else "as torch found"
+        said.append(
+            f"{threads} of {cores} cores compute ({why}): --threads {cores} uses all, --workers "
+            f"{cores} runs as many fits of a comparison side by side"
+        )
+    if not torch.cuda.is_available():
+        said.append("there is no accelerator: begin with --preset quick")
+    if importlib.util.find_spec("xgboost") is None:
+        said.append("comparisons leave XGBoost out: pip install 'stackwise[boost]' brings it")
+    free = psutil.virtual_memory().available / 2**30
+    if free < 2:
+        said.append(f"{free:.1f} GiB of memory are free: --workers 1, or --max-rows for a sample")
+    disk = shutil.disk_usage(Path.cwd()).free / 2**30
+    if disk < 2:
+        said.append(f"{disk:.1f} GiB are free on this disk: --out can name another")
+    return said

@@ -11,6 +11,7 @@ Each tensor is kept in the cheapest of three forms, all of them plain tensors in
 """
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -19,10 +20,11 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from stackwise.errors import RunError
-from stackwise.files import read_tensors, write_tensors
+from stackwise.files import believing, parse_json, read_tensors, write_tensors
 
 FARTHEST = 2**16 - 1
+MOST_ZEROS = 1 << 26
+"""Numbers of a tensor that may be read from a file which spends no byte on them."""
 
 
 def _gaps(flat: Tensor) -> tuple[Tensor, Tensor]:
@@ -74,7 +76,8 @@ def unpack(packed: Mapping[str, Tensor], forms: Mapping[str, dict]) -> dict[str,
     tensors = {name: tensor for name, tensor in packed.items() if "#" not in name}
     for name, about in forms.items():
         shape, values = about["shape"], packed[f"{name}#values"]
-        flat = torch.zeros(int(np.prod(shape)), dtype=values.dtype)
+        _check_size(name, shape, packed.get(f"{name}#bits"), packed.get(f"{name}#gaps"))
+        flat = torch.zeros(math.prod(shape), dtype=values.dtype)
         if about["form"] == "bits":
             bits = np.unpackbits(packed[f"{name}#bits"].numpy(), count=flat.numel())
             flat[torch.from_numpy(bits.astype(bool))] = values
@@ -83,6 +86,18 @@ def unpack(packed: Mapping[str, Tensor], forms: Mapping[str, dict]) -> dict[str,
             flat[torch.from_numpy(np.cumsum(steps) - 1)] = values
         tensors[name] = flat.view(shape)
     return tensors
+
+
+def _check_size(name: str, shape: list[int], bits: Tensor | None, gaps: Tensor | None) -> None:
+    """The bytes of a file reach for a tensor of this shape, so that a small file makes no large
+    one.
+    """
+    if any(not isinstance(side, int) or side < 0 for side in shape):
+        raise ValueError(f"{name} has the shape {str(shape)[:80]}")
+    told = 8 * bits.numel() if bits is not None else 0
+    told += FARTHEST * gaps.numel() if gaps is not None else 0
+    if math.prod(shape) > told + MOST_ZEROS:
+        raise ValueError(f"{name} has the shape {str(shape)[:80]}, more than its bytes can fill")
 
 
 def save_sparse(tensors: Mapping[str, Tensor], path: Path | str) -> int:
@@ -99,12 +114,9 @@ def load_sparse(path: Path | str) -> dict[str, Tensor]:
         RunError: the file is missing, damaged or of another kind.
     """
     tensors = read_tensors(Path(path))
-    with safe_open(path, framework="pt") as file:
-        forms = json.loads((file.metadata() or {}).get("sparse", "{}"))
-    try:
+    with believing(Path(path)), safe_open(path, framework="pt") as file:
+        forms = parse_json((file.metadata() or {}).get("sparse", "{}"))
         return unpack(tensors, forms)
-    except (KeyError, IndexError, RuntimeError, ValueError) as error:
-        raise RunError(f"{path} is damaged: its sparse tensors do not fit ({error})") from error
 
 
 def encoded_bytes(tensors: Mapping[str, Tensor]) -> dict[str, int]:

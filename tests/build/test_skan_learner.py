@@ -15,7 +15,9 @@ from stackwise.build.skan import SKAN, OutsideRange, edge_values
 from stackwise.build.skan.layer import PrunedKANLayer
 from stackwise.build.skan.selection import prune, scores
 from stackwise.errors import DataError, Interrupted, KnobError, ModelError
-from stackwise.tasks.table.outputs import batch_loss
+from stackwise.learning.outputs import batch_loss
+from stackwise.progress.words import said
+from stackwise.tasks.table.predictions import write_predictions
 from stackwise.training.session import session
 
 POOL = ("bspline", "cheby", "wavelet")
@@ -78,6 +80,23 @@ def test_the_race_keeps_the_smallest_loss_on_validation_rows():
     record = small().fit(*table()).network_.arguments["selection"]
     assert record["losses"][record["score"]] == min(record["losses"].values())
     assert {"gate", "contribution", "taylor", "all", "cheby everywhere"} <= set(record["losses"])
+
+
+def test_the_race_is_told_candidate_by_candidate_and_the_rest_as_before():
+    X, y = table()
+    told: list[dict] = []
+    with session(on_event=told.append):
+        loud = small(race=1.0).fit(X, y)
+    phases = list(dict.fromkeys(event["phase"] for event in told))
+    count = len(loud.network_.arguments["selection"]["losses"])
+    race = [phase for phase in phases if phase.startswith("candidate")]
+    assert phases == ["full", "selective", "race", *race, "pruned"]
+    assert race and all(phase.endswith(f" of {count}") for phase in race)
+    epochs = [event["epoch"] for event in told if event["phase"] == race[0]]
+    assert epochs[-1] == told[-1]["max_epochs"] and "train_loss" in said(told[-1] | {"note": None})
+    assert all(event["seconds_left"] is None for event in told if event["phase"] in race)
+    quiet = small(race=1.0).fit(X, y)
+    assert np.array_equal(quiet.predict(X), loud.predict(X))
 
 
 def test_without_validation_rows_the_contribution_decides():
@@ -175,6 +194,16 @@ def test_numbers_outside_of_training_are_counted_and_still_move_the_prediction()
         fitted.predict(far.iloc[:0:-1].head(100))
 
 
+def test_numbers_outside_of_training_are_said_once_where_a_file_is_predicted(tmp_path):
+    X, y = table()
+    fitted = small().fit(X, y)
+    X.assign(a=X["a"] * 50).to_csv(tmp_path / "new.csv", index=False)
+    with pytest.warns(OutsideRange, match="'a' in") as caught:
+        write_predictions(tmp_path / "out.csv", fitted, tmp_path / "new.csv", rows=50)
+    assert len(caught) == 1
+    assert len(pd.read_csv(tmp_path / "out.csv")) == len(X)
+
+
 def test_the_probe_shows_the_edges_and_refuses_other_models():
     X, y = table()
     fitted = small(keep=1).fit(X, y)
@@ -229,4 +258,4 @@ def test_a_table_of_too_many_categories_is_refused_with_the_batches_that_would_f
     codes = rng.integers(0, 500, (1200, 120))
     frame = pd.DataFrame({f"c{i}": [f"v{code}" for code in codes[:, i]] for i in range(120)})
     with pytest.raises(DataError, match=r"batch_size=\d+ would fit"):
-        SKANRegressor(max_epochs=3, batch_size=512).fit(frame, rng.normal(size=1200))
+        SKANRegressor(max_epochs=3, batch_size=4096).fit(frame, rng.normal(size=1200))

@@ -17,7 +17,7 @@ from stackwise.layers.numeric_embeddings import (
     PiecewiseLinearEncoding,
     compute_bins,
 )
-from stackwise.tasks.table.outputs import row_losses
+from stackwise.learning.outputs import row_losses
 
 VARIANTS = ("tabm", "mini", "packed", "naive", "bad")
 BINS = [[-1.0, 0.0, 0.5, 2.0], [-2.0, 2.0], [0.0, 1.0, 3.0]]

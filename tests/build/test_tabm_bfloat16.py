@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from stackwise import TabMClassifier, TabMRegressor
-from stackwise.build.tabm import TabM
+from stackwise.build.tabm import TabM, learner, precision
 
 VARIANTS = ("tabm", "mini", "packed", "naive", "bad")
 BINS = [[-2.0, -0.5, 0.0, 1.0, 2.0]] * 4
@@ -88,13 +88,48 @@ def test_a_fit_in_bfloat16_is_as_good_and_a_seed_fixes_it(cls: type):
     X, y = table(cls is TabMClassifier)
     knobs = {"k": 4, "width": 64, "max_epochs": 12, "batch_size": 64, "random_state": 0}
     scores, predictions = {}, []
-    for precision in ("float32", "bfloat16", "bfloat16"):
-        fitted = cls(**knobs, precision=precision).fit(X[:450], y[:450])
-        scores[precision] = fitted.score(X[450:], y[450:])
+    for kind in ("float32", "bfloat16", "bfloat16"):
+        fitted = cls(**knobs, precision=kind).fit(X[:450], y[:450])
+        scores[kind] = fitted.score(X[450:], y[450:])
         predictions.append(fitted.predict(X[450:]))
         assert next(fitted.network_.parameters()).dtype == torch.float32
     assert scores["bfloat16"] == pytest.approx(scores["float32"], abs=0.05)
     assert np.array_equal(predictions[1], predictions[2])
+
+
+def options_of(**knobs) -> dict:
+    """What the loop is told by an estimator that is about to fit."""
+    estimator = TabMRegressor(**knobs)
+    estimator.seed_ = 0
+    return estimator.training_options()
+
+
+@pytest.mark.parametrize(
+    ("has", "gain", "expected"),
+    [
+        ({"amx_bf16": True, "avx512_bf16": True}, 0.5, True),  # tiles need no measurement
+        ({"amx_bf16": False, "avx512_bf16": True}, 1.9, True),
+        ({"amx_bf16": False, "avx512_bf16": True}, 0.6, False),
+        ({"amx_bf16": False, "avx512_bf16": False}, 1.9, False),
+        ({}, 1.9, False),
+    ],
+)
+def test_bfloat16_is_taken_where_the_processor_multiplies_it_faster(
+    monkeypatch, has, gain, expected
+):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: has)
+    monkeypatch.setattr(precision, "measured_gain", lambda: gain)
+    assert precision.bfloat16_is_faster.__wrapped__() is expected
+    monkeypatch.setattr(learner, "bfloat16_is_faster", lambda: expected)
+    chosen = options_of(device="cpu")["precision"]
+    assert chosen == ("bfloat16" if expected else "auto")
+
+
+def test_the_measurement_leaves_threads_and_random_state_alone():
+    threads, state = torch.get_num_threads(), torch.get_rng_state()
+    assert precision.measured_gain() > 0
+    assert torch.get_num_threads() == threads
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 @pytest.mark.parametrize(
@@ -107,4 +142,4 @@ def test_a_fit_in_bfloat16_is_as_good_and_a_seed_fixes_it(cls: type):
     ],
 )
 def test_the_knob_decides_the_type_where_it_is_given(knobs: dict, expected: str):
-    assert TabMRegressor(**knobs).precision_of(network("tabm")) == expected
+    assert options_of(**knobs)["precision"] == expected

@@ -3,18 +3,18 @@
 import numpy as np
 import pytest
 
-from stackwise.combine.regularized_meta_learning.blending import (
-    inverse_error_weights,
-    near_the_best,
-)
-from stackwise.combine.regularized_meta_learning.class_models import _Fit
 from stackwise.combine.regularized_meta_learning.hill_climbing import hill_climb
-from stackwise.combine.regularized_meta_learning.meta_features import augment
-from stackwise.combine.regularized_meta_learning.projection import condition_number, project
 from stackwise.combine.regularized_meta_learning.stacked_predictions import (
     StackedPredictions,
     stack_predictions,
 )
+from stackwise.combine.regularized_meta_learning.stages.blending import (
+    inverse_error_weights,
+    near_the_best,
+)
+from stackwise.combine.regularized_meta_learning.stages.meta_features import augment
+from stackwise.combine.regularized_meta_learning.stages.penalised import Logistic
+from stackwise.combine.regularized_meta_learning.stages.projection import condition_number, project
 from stackwise.errors import DataError, KnobError, RunError
 
 
@@ -272,7 +272,7 @@ class TestSwitches:
         P, y = matrix()
         plain = stack_predictions(P, y, **quick()).stack.pipeline_.members_["ridge"]
         strong = stack_predictions(P, y, one_se=True, **quick()).stack.pipeline_.members_["ridge"]
-        assert strong.alpha > plain.alpha
+        assert strong.penalty > plain.penalty
 
 
 class TestNames:
@@ -369,10 +369,9 @@ class TestHillClimbing:
             total += P[:, model]
 
 
-def test_rows_that_are_all_sure_of_their_class_leave_the_weights_alone():
+def test_rows_that_part_the_classes_without_error_have_finite_weights():
     columns = np.array([[1e4], [-1e4], [1e4], [-1e4]])
-    fit = _Fit(columns, np.array([1, 0, 1, 0]), np.ones(4), ratio=1.0)
-    coef, bias = np.array([[1.0]]), np.zeros(1)  # every probability is 0 or 1: no curvature
-    penalty = 1e-6
-    found, _, loss = fit._step(coef, bias, penalty, fit._loss(coef, bias, penalty))
-    assert np.isfinite(found).all() and loss <= penalty
+    solver = Logistic(columns, np.array([1, 0, 1, 0]), np.ones(4), classes=2, rounds=1000)
+    fits = solver.path(np.array([1e-2, 1e6]), 1.0)  # every probability becomes 0 or 1
+    assert all(np.isfinite(coef).all() and np.isfinite(bias).all() for coef, bias in fits)
+    assert solver.losses(fits)[1] < 1e-3

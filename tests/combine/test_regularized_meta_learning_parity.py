@@ -4,25 +4,23 @@ import warnings
 
 import numpy as np
 import pytest
+from scipy.special import log_softmax
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import ElasticNetCV, LassoCV, LogisticRegression, RidgeCV
+from sklearn.metrics import log_loss
 from sklearn.preprocessing import StandardScaler
 
-from stackwise.combine.regularized_meta_learning.class_models import (
-    LogisticMember,
-    _Fit,
-    _path,
-    _standardise,
-)
-from stackwise.combine.regularized_meta_learning.folds import make_folds
-from stackwise.combine.regularized_meta_learning.gram import Sums, ridge_path, sparse_path
-from stackwise.combine.regularized_meta_learning.meta_models import (
+from stackwise.combine.regularized_meta_learning.stacked_predictions import stack_predictions
+from stackwise.combine.regularized_meta_learning.stages.meta_models import (
     RATIOS,
     RIDGE_ALPHAS,
     SPARSE_ALPHAS,
+    Member,
     fit_members,
+    standardise,
 )
-from stackwise.combine.regularized_meta_learning.stacked_predictions import stack_predictions
+from stackwise.combine.regularized_meta_learning.stages.penalised import LeastSquares, Logistic
+from stackwise.tasks.labelled.folds import make_folds
 
 SEED, OUTER, INNER, TOL = 42, 3, 3, 1e-9
 
@@ -113,33 +111,38 @@ def test_one_model_without_statistics_is_ridge_on_its_column():
 def test_the_sums_of_products_give_what_the_rows_give(weighted: bool):
     rng = np.random.default_rng(0)
     A, y = rng.normal(size=(80, 5)) + 3, rng.normal(size=80) + 7
-    w = rng.integers(1, 4, size=80).astype(float) if weighted else None
-    rows = np.repeat(np.arange(80), w.astype(int)) if weighted else np.arange(80)
-    sums = Sums.of(A[:30], y[:30], None if w is None else w[:30]) + Sums.of(
-        A[30:], y[30:], None if w is None else w[30:]
-    )
+    w = rng.integers(1, 4, size=80).astype(float) if weighted else np.ones(80)
+    rows = np.repeat(np.arange(80), w.astype(int))
+    options = {"unit": 2.0, "tol": 1e-12, "rounds": 10_000}
+    solver, other = (LeastSquares(A[p], y[p], w[p], **options) for p in (slice(80), slice(30)))
     centred = A[rows] - A[rows].mean(0)
     goal = y[rows] - y[rows].mean()
-    for alpha, coef in zip((0.1, 10.0), ridge_path(sums, np.array([0.1, 10.0])), strict=True):
+    fits = solver.path(np.array([10.0, 0.1]), 0.0)
+    some = np.repeat(np.arange(30), w[:30].astype(int))
+    for alpha, (coef, bias), loss in zip((10.0, 0.1), fits, other.losses(fits), strict=True):
         plain = np.linalg.solve(centred.T @ centred + alpha * np.eye(5), centred.T @ goal)
-        assert coef == pytest.approx(plain, abs=1e-10)
-        intercept = sums.intercepts(coef[None])
-        residuals = y[rows] - A[rows] @ coef - intercept[0]
-        assert sums.errors(coef[None], intercept)[0] == pytest.approx(np.mean(residuals**2))
-    (coef,) = sparse_path(sums, np.array([0.05]), 0.5, tol=1e-12, rounds=10_000)
-    slope = centred.T @ (goal - centred @ coef) / len(rows) - 0.05 * 0.5 * coef
-    assert slope[coef != 0] == pytest.approx(0.025 * np.sign(coef[coef != 0]), abs=1e-8)
-    assert (np.abs(slope[coef == 0]) <= 0.025 + 1e-8).all()
+        assert coef[0] == pytest.approx(plain, abs=1e-10)
+        residuals = y[some] - A[some] @ coef[0] - bias
+        assert loss == pytest.approx(np.mean(residuals**2))
+    ((coef, _),) = solver.path(np.array([0.05]), 0.5)
+    w, goal = coef[0] / 2, goal / 2  # the penalty holds in units of 2
+    slope = centred.T @ (goal - centred @ w) / len(rows) - 0.05 * 0.5 * w
+    assert slope[w != 0] == pytest.approx(0.025 * np.sign(w[w != 0]), abs=1e-8)
+    assert (np.abs(slope[w == 0]) <= 0.025 + 1e-8).all()
 
 
 def test_folds_that_are_no_partition_give_what_their_rows_give():
     P, y = matrix()
     A = plain_features(P[:, :4])
     ordered = make_folds(3, y, by_class=False, ordered=True)
-    found = fit_members(A, y, ordered, ["lasso"], relative=False, tol=TOL, rounds=200_000)["lasso"]
+
+    def solver(*rows: np.ndarray) -> LeastSquares:
+        return LeastSquares(*rows, unit=1.0, tol=TOL, rounds=200_000)
+
+    found = fit_members(A, y, ordered, ["lasso"], solver)["lasso"]
     scaled = StandardScaler().fit_transform(A)
     plain = LassoCV(alphas=SPARSE_ALPHAS, cv=ordered, tol=TOL, max_iter=200_000).fit(scaled, y)
-    assert found.alpha == plain.alpha_
+    assert found.penalty == plain.alpha_
     assert found.predict(A) == pytest.approx(plain.predict(scaled), abs=1e-6)
 
 
@@ -149,15 +152,22 @@ def test_logistic_meta_models_equal_scikit_learns(classes: int, ratio: float):
     rng = np.random.default_rng(0)
     codes = np.arange(150) % classes
     A = 2 * np.eye(classes)[codes] @ rng.normal(size=(classes, 6)) + 2 * rng.normal(size=(150, 6))
-    columns, mean, scale = _standardise(A, None)
-    *_, (coef, bias) = _path(
-        columns, codes, classes, np.ones(150), np.array([0.01, 0.1]), ratio, 200
-    )
-    ours = LogisticMember(0.1, ratio, mean, scale, coef, bias).predict(A)
+    columns, mean, scale = standardise(A, np.ones(150))
+    solver = Logistic(columns, codes, np.ones(150), classes=classes, rounds=1000)
+    fits = solver.path(np.array([0.01, 0.1]), ratio)
+    coef, bias = fits[-1]
+    ours = Member(0.1, ratio, mean, scale, coef, bias, by_class=True).predict(A)
     plain = LogisticRegression(
         C=0.1, l1_ratio=ratio, solver="lbfgs" if ratio == 0 else "saga", tol=1e-8, max_iter=20_000
     ).fit(columns, codes)
     assert ours == pytest.approx(plain.predict_proba(columns), abs=5e-4)
+    assert solver.losses(fits)[1] == pytest.approx(log_loss(codes, ours), abs=1e-9)
+
+
+def penalised_loss(columns, codes, coef, bias, penalty, ratio):
+    logs = log_softmax(columns @ coef + bias, axis=1)[np.arange(len(codes)), codes]
+    size = ratio * np.abs(coef).sum() + (1 - ratio) / 2 * np.square(coef).sum()
+    return -logs.sum() + penalty * size
 
 
 @pytest.mark.parametrize("ratio", [0.0, 0.5, 1.0])
@@ -165,13 +175,27 @@ def test_no_step_from_the_tied_weights_lowers_the_penalised_loss(ratio: float):
     rng = np.random.default_rng(0)
     codes = np.arange(120) % 3
     z = np.eye(3)[codes][:, :, None] + 1.5 * rng.normal(size=(120, 3, 4))
-    columns, _, _ = _standardise(z, None)
-    fit = _Fit(columns, codes, np.ones(120), ratio)
-    coef, bias = fit.minimise(np.zeros(4), np.zeros(3), 5.0, 100)
-    least = fit._loss(coef, bias, 5.0)
-    assert least < fit._loss(np.zeros(4), np.zeros(3), 5.0) - 1
+    columns, _, _ = standardise(z, np.ones(120))
+    solver = Logistic(columns, codes, np.ones(120), classes=3, rounds=1000)
+    ((coef, bias),) = solver.path(np.array([0.2]), ratio)
+
+    def loss(coef: np.ndarray, bias: np.ndarray) -> float:
+        return float(penalised_loss(columns, codes, coef, bias, 5.0, ratio))
+
+    least = loss(coef, bias)
+    assert least < loss(np.zeros(4), np.zeros(3)) - 1
     for step in (1e-3, -1e-3):
         for place in range(4):
-            assert fit._loss(coef + step * np.eye(4)[place], bias, 5.0) > least
+            assert loss(coef + step * np.eye(4)[place], bias) > least
         for place in range(3):
-            assert fit._loss(coef, bias + step * np.eye(3)[place], 5.0) > least
+            assert loss(coef, bias + step * np.eye(3)[place]) > least
+
+
+@pytest.mark.parametrize("ratio", [0.5, 1.0])
+def test_the_strongest_penalty_leaves_the_shares_of_the_classes(ratio: float):
+    rng = np.random.default_rng(0)
+    codes = np.repeat([0, 1], [30, 90])
+    solver = Logistic(rng.normal(size=(120, 4)), codes, np.ones(120), classes=2, rounds=1000)
+    ((coef, bias),) = solver.path(np.array([1e-4]), ratio)
+    assert (coef == 0).all()
+    assert bias == pytest.approx(np.log(3), abs=1e-4)

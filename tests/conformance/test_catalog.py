@@ -6,8 +6,8 @@ import time
 import pytest
 
 from stackwise import evidence
-from stackwise.catalog import card, cards
-from stackwise.conformance import CHECKS
+from stackwise.catalog import card, cards, task_card, tasks
+from stackwise.conformance import CHECKS, TASK_CHECKS
 from stackwise.evidence.claims import Verdict
 
 ALL = sorted(cards())
@@ -15,9 +15,20 @@ METHODS = sorted(cards(baselines=False))
 
 
 @pytest.mark.parametrize("check", CHECKS)
-@pytest.mark.parametrize("slug", ALL)
+@pytest.mark.parametrize(
+    "slug", [pytest.param(slug, marks=pytest.mark.xdist_group(slug)) for slug in ALL]
+)  # in one process, where the checks share what they look at
 def test_conforms(slug: str, check: str, tmp_path):
+    lacking = card(slug).lacking
+    if lacking:
+        pytest.skip(lacking)
     CHECKS[check](card(slug), tmp_path)
+
+
+@pytest.mark.parametrize("check", TASK_CHECKS)
+@pytest.mark.parametrize("name", sorted(tasks()))
+def test_a_task_conforms(name: str, check: str, tmp_path):
+    TASK_CHECKS[check](task_card(name), tmp_path)
 
 
 @pytest.mark.slow

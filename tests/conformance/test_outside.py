@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from stackwise.catalog import cards
-from stackwise.conformance import CHECKS, check, table_rows
+from stackwise.conformance import CHECKS, check
+from stackwise.tasks.table.small import small_table
 
 ROOT = Path(__file__).parents[2]
 SLUG = "wide-and-narrow"
@@ -59,16 +60,22 @@ def test_it_is_in_the_list_and_has_a_card(outside):
     assert "hidden units" in shown and "max_epochs" in shown
 
 
+def test_a_cache_that_cannot_be_written_hides_no_method(outside):
+    (outside / "cache").touch()  # no folder can be made below it
+    listed = stackwise("list", "--json")
+    assert SLUG in {item["slug"] for item in json.loads(listed.stdout)}
+
+
 @pytest.mark.slow
 def test_its_card_is_kept_so_that_listing_again_imports_nothing(outside):
     assert stackwise("list").returncode == 0
     (kept,) = (outside / "cache" / "methods").glob("*.json")
-    assert json.loads(kept.read_text())[0]["slug"] == SLUG
+    assert json.loads(kept.read_text())["methods"][0]["slug"] == SLUG
 
 
 @pytest.mark.slow
 def test_it_fits_and_its_run_loads_again(outside):
-    X, y = table_rows(cards()["mlp"].entry("learner", "regression"), rows=200)
+    X, y = small_table(rows=200)
     table = outside / "table.csv"
     X.assign(target=y).to_csv(table, index=False)
     run = outside / "run"

@@ -2,6 +2,10 @@
 
 import ast
 import json
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -58,6 +62,14 @@ def test_benchmarks_are_committed_and_a_slow_case_says_why(slug: str):
 
 
 @pytest.mark.parametrize("slug", METHODS)
+def test_a_page_teaches_with_a_picture_and_the_card_says_what_the_method_costs(slug: str):
+    page = (ROOT / "docs" / "methods" / f"{slug}.md").read_text()
+    assert f"../figures/{slug}.svg" in page
+    assert (ROOT / "docs" / "figures" / f"{slug}.svg").is_file()
+    assert METHODS[slug].cost
+
+
+@pytest.mark.parametrize("slug", METHODS)
 def test_the_module_names_its_paper_and_what_differs(slug: str):
     text = module_text(METHODS[slug])
     assert METHODS[slug].paper in text
@@ -91,7 +103,30 @@ def test_files_are_read_as_data_only(path: Path):
     assert not calls(ast.parse(path.read_text())) & forbidden
 
 
-def test_the_index_and_the_generated_pages_are_checked_by_make():
-    makefile = (ROOT / "Makefile").read_text()
-    assert "stackwise.catalog --check" in makefile
-    assert "generate.py --check" in makefile
+@pytest.mark.slow
+def test_what_make_test_runs_finds_a_changed_index_and_a_changed_page(tmp_path: Path):
+    for name in ("src", "docs", "results", "scripts"):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    for name in ("Makefile", "README.md"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    with open(tmp_path / "src/stackwise/index.json", "a") as index:
+        index.write("\n")
+    page = tmp_path / "docs/methods/tabm.md"
+    text = page.read_text()
+    page.write_text(text.replace("| `k` |", "| `kk` |"))
+    assert page.read_text() != text
+
+    def made(*words: str) -> subprocess.CompletedProcess[str]:
+        """make, in this environment instead of one that it installs, whoever started the tests."""
+        command = ["make", *words, f"BIN={Path(sys.executable).parent}", "READY="]
+        outer = {"MAKEFLAGS", "MAKELEVEL", "MFLAGS", "MAKEOVERRIDES"}
+        found = {name: value for name, value in os.environ.items() if name not in outer}
+        found["PYTHONPATH"] = str(tmp_path / "src")
+        return subprocess.run(command, cwd=tmp_path, env=found, capture_output=True, text=True)
+
+    checks = made("--dry-run", "generated").stdout.splitlines()
+    assert set(checks) <= set(made("--dry-run", "test").stdout.splitlines())
+    done = made("--ignore-errors", "generated")  # goes on to the second check
+    assert len(checks) == done.stderr.count("Error 1 (ignored)") == 2
+    assert "index.json is not up to date: run 'make index'" in done.stderr
+    assert "docs/methods/tabm.md" in done.stderr and "run 'make generate'" in done.stderr

@@ -7,9 +7,9 @@ from torch import Tensor, nn
 from stackwise.errors import DataError, ModelError
 from stackwise.probe.depth_efficiency import clean_run
 from stackwise.probe.depth_efficiency.clean_run import CleanRun, evaluating
-from stackwise.probe.depth_efficiency.contribution import Contributions
-from stackwise.probe.depth_efficiency.local import local
-from stackwise.probe.depth_efficiency.skip import skip, splits_of
+from stackwise.probe.depth_efficiency.measurements.contribution import Contributions
+from stackwise.probe.depth_efficiency.measurements.local import local
+from stackwise.probe.depth_efficiency.measurements.skip import skip, splits_of
 from stackwise.stack import Stack
 
 from .conftest import (

@@ -7,8 +7,7 @@ import torch
 from stackwise.errors import DataError, KnobError, ModelError
 from stackwise.findings import Findings
 from stackwise.probe.depth_efficiency import depth_efficiency
-from stackwise.probe.depth_efficiency.prompts import examples_of
-from stackwise.tasks.text_batches import read_passages
+from stackwise.probe.depth_efficiency.prompts import examples_of, read_passages
 
 from .conftest import DEPTH, encoder, ids, language_model, residual_network, vision_transformer
 
@@ -184,3 +183,10 @@ def test_each_side_of_an_encoder_decoder_is_probed():
     )
     with pytest.raises(ModelError, match="side='encoder' or side='decoder'"):
         depth_efficiency(model, ids(1))
+
+
+def test_prompts_are_read_from_records_and_with_a_byte_order_mark(tmp_path):
+    (tmp_path / "p.jsonl").write_text('{"prompt": "a\u2028b"}\n{"text": "c"}\n', encoding="utf-8")
+    assert read_passages(tmp_path / "p.jsonl") == ["a\u2028b", "c"]
+    (tmp_path / "p.txt").write_text("a\u2028b\r\nc", encoding="utf-8-sig")
+    assert read_passages(tmp_path / "p.txt") == ["a\u2028b", "c"]

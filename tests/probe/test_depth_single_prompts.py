@@ -18,11 +18,11 @@ from stackwise.probe.depth_efficiency import (
     overlap_depth,
 )
 from stackwise.probe.depth_efficiency.clean_run import CleanRun
-from stackwise.probe.depth_efficiency.difficulty import answer_splits
-from stackwise.probe.depth_efficiency.erasure import erasure
-from stackwise.probe.depth_efficiency.gradients import answer_probability, attribution
-from stackwise.probe.depth_efficiency.lens import lens
-from stackwise.probe.depth_efficiency.mapping import check_same_tokens
+from stackwise.probe.depth_efficiency.measurements.difficulty import answer_splits
+from stackwise.probe.depth_efficiency.measurements.erasure import erasure
+from stackwise.probe.depth_efficiency.measurements.gradients import answer_probability, attribution
+from stackwise.probe.depth_efficiency.measurements.lens import lens
+from stackwise.probe.depth_efficiency.measurements.mapping import check_same_tokens
 from stackwise.stack import Stack
 
 from .conftest import DEPTH, ids, language_model

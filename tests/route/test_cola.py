@@ -35,7 +35,8 @@ from stackwise.route.cola import (
 )
 from stackwise.route.cola.entry import asked_of
 from stackwise.stack import Stack
-from stackwise.tasks.choices.task import ChoicesTask, letter_logits
+from stackwise.tasks.choices.asking import letter_logits
+from stackwise.tasks.choices.task import ChoicesTask
 
 SIZES = {"vocab_size": 60, "hidden_size": 32, "num_hidden_layers": 5, "num_attention_heads": 4}
 
@@ -251,7 +252,7 @@ def test_searches_over_workers_are_those_of_one_process(reader, task):
 
 
 def reader_tokenizer():
-    from stackwise.tasks.text_batches import tokenizer_of
+    from stackwise.tasks.language.reading import tokenizer_of
 
     return tokenizer_of(open_model(small_language_model()))
 

@@ -11,7 +11,9 @@ from torch.nn import functional
 from torch.nn.utils import prune as torch_prune
 
 from stackwise import gradual_pruning
+from stackwise.catalog import card
 from stackwise.errors import Interrupted
+from stackwise.runs.request import chosen_knobs
 from stackwise.shrink.gradual_pruning import (
     GradualRule,
     Schedule,
@@ -95,6 +97,21 @@ def test_the_last_update_is_the_end_also_where_the_span_is_no_multiple():
 def test_bad_settings_get_one_sentence(knobs, words):
     with pytest.raises(ValueError, match=words):
         pruned(net(), **knobs)
+
+
+def test_few_rows_take_the_steps_that_pruning_needs_unless_the_user_says_how_many_epochs():
+    of = card("gradual-pruning")
+    (entry,) = of.entries
+    for preset in ("quick", None):
+        assert chosen_knobs(of, entry, preset, {})["min_steps"] == 500
+        assert "min_steps" not in chosen_knobs(of, entry, preset, {"epochs": 2})
+    told = []
+    with session(on_event=told.append):
+        pruned(net(), epochs=1, min_steps=50)  # six steps a pass
+    assert told[-1]["max_epochs"] == 9
+    with session(on_event=told.append):
+        pruned(net(), epochs=3, min_steps=5)
+    assert told[-1]["max_epochs"] == 3
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.5, 0.99])

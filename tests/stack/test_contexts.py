@@ -3,6 +3,7 @@
 import copy
 import shutil
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -44,6 +45,7 @@ def test_an_exception_inside_leaves_the_model_as_it_was(family: str) -> None:
         stack.path(order),
         stack.capture(),
         stack.intervene(1, lambda h: h, position=2),
+        stack.around(lambda place, forward, args, kwargs: forward(*args, **kwargs)),
     ):
         assert traces(stack.model) != before
         run(stack.model, family)
@@ -103,6 +105,10 @@ def test_two_stacks_made_side_by_side_are_not_open_at_once() -> None:
         assert len(model.model.layers) == 2
     with second.path([0, 1, 2]):
         assert len(model.model.layers) == 3
+    with first.path(range(4)), second.path([0, 1]):
+        with pytest.raises(ModelError, match="another Stack is open"), first.capture():
+            pass
+        assert len(model.model.layers) == 2
 
 
 @SOME
@@ -128,6 +134,36 @@ def test_interventions_on_a_block_apply_in_the_order_they_were_opened(family: st
     with zero, two, stack.capture() as stream:
         run(stack.model, family)
     assert (stream.hidden[1] == 2).all()
+
+
+@SOME
+def test_what_stands_around_a_block_calls_it_or_answers_for_it(family: str) -> None:
+    stack = stack_of(family)
+    plain = run(stack.model, family)
+    places: list[int] = []
+
+    def call(place: int, forward: Any, args: Any, kwargs: Any) -> Any:
+        places.append(place)
+        return forward(*args, **kwargs)
+
+    with stack.path([0, 1, 1, 3]), stack.around(call):
+        run(stack.model, family)
+    assert places == [0, 1, 2, 3]
+    with stack.capture() as stream, stack.around(call):
+        assert torch.equal(run(stack.model, family), plain)
+    before = stream.hidden[2]
+
+    def answer(place: int, forward: Any, args: Any, kwargs: Any) -> Any:
+        output = forward(*args, **kwargs)
+        if place != 2:
+            return output
+        return (before, *output[1:]) if isinstance(output, tuple) else before
+
+    with stack.around(call), stack.around(answer):  # the one opened last stands outermost
+        answered = run(stack.model, family)
+    with stack.intervene(2, lambda h: before):
+        assert torch.equal(run(stack.model, family), answered)
+    assert torch.equal(run(stack.model, family), plain)
 
 
 @SOME

@@ -187,6 +187,38 @@ def test_generation_with_a_cache_is_the_same_in_all_three(family: str, tmp_path:
     assert torch.equal(tokens(stack.model), plain)
 
 
+@pytest.mark.parametrize("order", [[0, 1, 1, 2, 3], [0, 1, 2, 3, 2, 3]])
+def test_a_decoder_that_is_the_longer_side_generates_with_its_cache(
+    order: list[int], tmp_path: Path
+) -> None:
+    """T5 names its decoder's depth so that transformers sizes the cache by the encoder's."""
+    from transformers import T5Config, T5ForConditionalGeneration
+
+    config = T5Config(
+        vocab_size=64, d_model=16, d_kv=8, d_ff=32, num_layers=2, num_decoder_layers=4,
+        num_heads=2, decoder_start_token_id=0,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    stack = Stack.of(T5ForConditionalGeneration(config).eval(), side="decoder")
+    prompt = torch.randint(3, 60, (1, 6))
+
+    def tokens(model: nn.Module, cache: bool) -> torch.Tensor:
+        return model.generate(
+            prompt, max_new_tokens=8, min_new_tokens=8, do_sample=False, use_cache=cache
+        )
+
+    before = config.to_dict()
+    with stack.path(order):
+        wanted = tokens(stack.model, False)
+        assert torch.equal(tokens(stack.model, True), wanted)
+    assert config.to_dict() == before
+    new = stack.rebuild(order)
+    assert torch.equal(tokens(new, True), wanted)
+    new.save_pretrained(tmp_path)
+    again = T5ForConditionalGeneration.from_pretrained(tmp_path).eval()
+    assert torch.equal(tokens(again, True), wanted)
+
+
 @pytest.mark.parametrize("family", caching)
 def test_each_place_of_a_path_has_its_own_slot_in_the_cache(family: str) -> None:
     """Logits of the last token, with a cache of the others, against one pass over all."""
@@ -213,3 +245,48 @@ def test_hidden_states_that_the_model_itself_returns_follow_the_path(family: str
     for theirs, ours in zip(told[:-1], stream.hidden, strict=False):
         assert torch.equal(theirs, ours)
     assert len(stack.model(**inputs, output_hidden_states=True)[key]) == 5
+
+
+def generated(model: nn.Module, cache: bool) -> torch.Tensor:
+    prompt = batch("t5-decoder", length=7)["input_ids"]
+    settings = {"max_new_tokens": 6, "do_sample": False, "pad_token_id": 0}
+    return model.generate(prompt, use_cache=cache, **settings)
+
+
+@pytest.mark.parametrize(
+    ("side", "order"),
+    [("decoder", [0, 1, 1, 2, 3, 3]), ("decoder", [3, 0, 2, 1, 0]), ("encoder", [0, 2])],
+)
+def test_the_cache_of_a_decoder_that_becomes_the_longer_side(
+    side: str, order: list[int], tmp_path: Path
+) -> None:
+    stack = Stack.of(build("t5-decoder"), side=side)
+    before = copy.deepcopy(stack.model.config.to_dict())
+    with stack.path(order):
+        plain = generated(stack.model, cache=False)
+        assert torch.equal(generated(stack.model, cache=True), plain)
+    assert stack.model.config.to_dict() == before
+    new = stack.rebuild(order)
+    assert torch.equal(generated(new, cache=True), plain)
+    new.save_pretrained(tmp_path)
+    loaded = type(new).from_pretrained(tmp_path).eval()
+    assert torch.equal(generated(loaded, cache=True), plain)
+    again = Stack.of(loaded, side="decoder")
+    longer = again.rebuild([*range(len(again)), 0])
+    assert torch.equal(generated(longer, cache=True), generated(longer, cache=False))
+
+
+@pytest.mark.parametrize("order", [[0, 1, 2, 3], [0, 1, 2, 3, 3], [2, 0, 1]])
+def test_the_cache_of_a_decoder_that_is_the_longer_side_from_the_start(order: list[int]) -> None:
+    """Encoder of 2 blocks, decoder of 4: transformers itself generates without a cache only."""
+    model = Stack.of(build("t5-encoder"), side="encoder").rebuild([0, 1])
+    del model.config.decoder_layers
+    with pytest.raises(IndexError):
+        generated(model, cache=True)
+    stack = Stack.of(model, side="decoder")
+    new = stack.rebuild(order)
+    with stack.path(order):
+        plain = generated(stack.model, cache=False)
+        assert torch.equal(generated(stack.model, cache=True), plain)
+    assert torch.equal(generated(new, cache=True), plain)
+    assert not hasattr(model.config, "decoder_layers")

@@ -40,6 +40,13 @@ def test_the_new_config_is_one_object_and_the_old_is_unchanged(family: str) -> N
     assert len(configs) <= 1
 
 
+@pytest.mark.parametrize("family", ["opt", "llama", "vit", "t5-encoder", "bart-decoder"])
+def test_the_new_config_has_no_entry_that_the_old_has_not(family: str) -> None:
+    stack = stack_of(family)
+    new = stack.rebuild([0, 1, 1, 3, 2])
+    assert new.config.to_dict().keys() == stack.model.config.to_dict().keys()
+
+
 @pytest.mark.parametrize("family", ["gpt2", "bert", "t5-decoder", "bart-encoder"])
 def test_tied_weights_stay_tied(family: str) -> None:
     new = stack_of(family).rebuild([0, 2])
@@ -134,3 +141,36 @@ def test_models_whose_layers_share_keys_and_values_are_refused() -> None:
     assert len(stack.model.model.layers) == 2
     with stack.path([0, 1]):
         stack.model(**batch("llama"))
+
+
+def test_a_model_with_adapters_of_peft_is_merged_before_its_blocks_are_moved(tmp_path) -> None:
+    peft = pytest.importorskip("peft")
+    config = peft.LoraConfig(r=2, target_modules="all-linear", init_lora_weights=False)
+    adapted = peft.get_peft_model(build("llama"), config).eval()
+    order = [0, 1, 1, 2, 3]
+    for holder in (adapted, adapted.get_base_model()):
+        with pytest.raises(ModelError, match="adapters of peft .* merge them first"):
+            Stack.of(holder).rebuild(order)
+    inputs = batch("llama")
+    with torch.no_grad(), Stack.of(adapted).path(order):
+        expected = adapted(**inputs).logits
+    Stack.of(adapted.merge_and_unload()).rebuild(order).save_pretrained(tmp_path)
+    again = hf.AutoModelForCausalLM.from_pretrained(tmp_path).eval()
+    with torch.no_grad():
+        assert torch.allclose(again(**inputs).logits, expected, atol=1e-4)
+
+
+def test_a_model_with_adapters_of_peft_is_copied_in_its_own_order() -> None:
+    peft = pytest.importorskip("peft")
+    adapted = peft.get_peft_model(build("llama"), peft.LoraConfig(target_modules="all-linear"))
+    stack = Stack.of(adapted)
+    assert len(Stack.of(stack.rebuild(range(len(stack))))) == len(stack)
+
+
+@pytest.mark.parametrize("order", [[0, 2], [0, 1, 1, 2, 3, 3]])
+def test_a_backbone_of_another_depth_is_loaded_again(order: list[int], tmp_path) -> None:
+    new = stack_of("dinov2").rebuild(order)
+    new.save_pretrained(tmp_path)
+    again = type(new).from_pretrained(tmp_path).eval()
+    assert again.config.out_features == [f"stage{len(order)}"]
+    assert torch.allclose(run(again, "dinov2"), run(new, "dinov2"), atol=1e-6)

@@ -4,8 +4,8 @@ import pytest
 
 from stackwise import load, runs
 from stackwise.errors import DataError
-from stackwise.tasks.table.bagged import Bagged
-from stackwise.tasks.table.baselines import LightGBMClassifier, LinearRegressor
+from stackwise.tasks.labelled.ensembles.bagged import Bagged
+from stackwise.tasks.table.baselines import LightGBMClassifier, LinearRegressor, MLPClassifier
 from stackwise.tasks.table.task import TableTask
 
 
@@ -29,7 +29,7 @@ def test_a_bagged_prediction_is_the_mean_of_its_copies(numbers):
 
 
 def test_probabilities_are_averaged_and_add_to_one(classes):
-    bagged = Bagged(LightGBMClassifier(max_epochs=5)).fit(classes, classes.folds(3))
+    bagged = Bagged(LightGBMClassifier(max_trees=5)).fit(classes, classes.folds(3))
     X, _ = classes.part("test")
     found = bagged.predict_proba(X)
     assert np.allclose(
@@ -74,7 +74,7 @@ def test_a_class_of_one_row_is_unknown_to_the_copy_that_holds_it_out():
     frame = pd.DataFrame({"x": rng.normal(size=61), "z": rng.normal(size=61)})
     frame["y"] = ["a", "b"] * 30 + ["c"]
     task = TableTask.load(frame, target="y")
-    bagged = Bagged(LightGBMClassifier(max_epochs=3, min_samples_leaf=2)).fit(task, task.folds(3))
+    bagged = Bagged(LightGBMClassifier(max_trees=3, min_samples_leaf=2)).fit(task, task.folds(3))
     assert list(bagged.classes_) == ["a", "b", "c"]
     assert min(len(member.classes_) for member in bagged.members.values()) == 2
     assert np.allclose(bagged.predict_proba(frame).sum(1), 1)
@@ -94,11 +94,7 @@ def test_a_bagged_run_that_was_cut_off_keeps_the_copies_that_were_done(
     classes, tmp_path, monkeypatch
 ):
     whole = runs.fit_run("mlp", classes, out=tmp_path / "a", preset="quick", bag=3, threads=1)
-    fit, done = LightGBMClassifier.fit, []
-
-    from stackwise.tasks.table.mlp import MLPClassifier
-
-    fit = MLPClassifier.fit
+    fit, done = MLPClassifier.fit, []
 
     def twice(self, *given, **more):
         if len(done) == 2:

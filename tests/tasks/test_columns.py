@@ -5,8 +5,9 @@ import pandas as pd
 import pytest
 
 from stackwise.errors import DataError
-from stackwise.tasks.table import values
-from stackwise.tasks.table.columns import Column, infer_columns
+from stackwise.tasks.labelled import numerals
+from stackwise.tasks.table.reading.columns import Column
+from stackwise.tasks.table.reading.inference import infer_columns
 
 ROWS = 120
 RNG = np.random.default_rng(0)
@@ -131,7 +132,7 @@ def test_two_columns_of_one_name_are_refused() -> None:
     ],
 )  # fmt: skip
 def test_numbers_are_read_as_people_write_them(text: str, decimal: str, expected: float) -> None:
-    np.testing.assert_equal(values.number(text, decimal), expected)
+    np.testing.assert_equal(numerals.number(text, decimal), expected)
 
 
 def test_dates_that_could_be_read_both_ways_are_said_to_be() -> None:

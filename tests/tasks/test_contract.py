@@ -14,7 +14,8 @@ from safetensors.torch import load, save
 from sklearn.preprocessing import QuantileTransformer
 
 from stackwise.errors import DataError
-from stackwise.tasks.table.contract import FeatureContract, UnseenCategories
+from stackwise.tasks.labelled.counted import UnseenCategories
+from stackwise.tasks.table.features.contract import FeatureContract
 
 ROWS = 200
 

@@ -8,8 +8,15 @@ import torch
 from scipy.stats import norm
 
 from stackwise.errors import ModelError
-from stackwise.tasks.table.baselines import LinearRegressor, MLPClassifier, MLPRegressor
-from stackwise.tasks.table.export import WholeModel, export, normal_quantile
+from stackwise.tasks.labelled.ensembles.bagged import Bagged
+from stackwise.tasks.table.baselines import MLPClassifier, MLPRegressor
+from stackwise.tasks.table.estimators.export import (
+    WholeModel,
+    code_table,
+    export,
+    normal_quantile,
+)
+from stackwise.tasks.table.features import by_column
 
 
 def table(rows=400):
@@ -116,10 +123,23 @@ def test_the_normal_quantile_is_exact():
     assert np.abs(normal_quantile(share).numpy() - expected).max() < 1e-13
 
 
-def test_what_is_no_network_on_a_table_is_refused_by_name(tmp_path):
+def test_what_cannot_be_written_is_refused_by_name(tmp_path):
     frame, y = table(60)
-    with pytest.raises(ModelError, match="LinearRegressor"):
-        export(LinearRegressor().fit(frame, y), tmp_path / "model.onnx")
+    with pytest.raises(ModelError, match="a Bagged cannot be written"):
+        export(Bagged(MLPRegressor()), tmp_path / "model.onnx")
     with pytest.raises(ModelError, match=r"end in \.onnx"):
         export(MLPRegressor(max_epochs=1).fit(frame, y), tmp_path / "model.txt")
     assert not list(tmp_path.iterdir())
+
+
+def test_the_description_names_the_values_that_a_table_holds():
+    frame = pd.DataFrame({"x": np.arange(60.0) % 7, "ok": ["yes", "No"] * 30, "flag": [0, 1] * 30})
+    frame["door"], frame["sure"] = [3, 7] * 30, [True, False] * 30
+    fitted = MLPRegressor(max_epochs=1, width=8).fit(frame, frame["x"])
+    columns = {
+        column.name: code_table(column, by_column.cardinality(column))["codes"]
+        for column in fitted.contract_._coded
+    }
+    named = {"ok": ("No", "yes"), "flag": ("0", "1"), "door": ("3", "7"), "sure": ("False", "True")}
+    for name, (low, high) in named.items():
+        assert (columns[name][low], columns[name][high]) == (0, 1)

@@ -2,6 +2,7 @@
 
 import json
 
+import pandas as pd
 import pytest
 import torch
 
@@ -12,7 +13,7 @@ from stackwise.tasks.instructions.encode import PLAIN, encode, with_template
 from stackwise.tasks.instructions.packing import effective_batch, spread
 from stackwise.tasks.instructions.source import read_chats
 from stackwise.tasks.instructions.task import InstructionsTask
-from stackwise.tasks.text_batches import tokenizer_of
+from stackwise.tasks.language.reading import tokenizer_of
 
 PAIRS = [{"prompt": f"say {n}", "response": f"{n} it is"} for n in range(20)]
 CHATML = (
@@ -129,7 +130,7 @@ def test_rows_are_spread_longest_first_into_the_least_loaded():
 
 
 def test_seen_and_left_out_add_up(model, tokenizer):
-    task = InstructionsTask.load([*PAIRS, {"prompt": "x " * 300, "response": "y"}], seed=1)
+    task = InstructionsTask.load([*PAIRS, {"prompt": "x " * 300, "response": "y"}], split_seed=1)
     counts = [len(task.encoded(part, tokenizer, 256)) for part in ("train", "validation", "test")]
     notes = [note for note in task.notes if "left out" in note]
     assert sum(counts) == 20 and len(notes) == 1 and notes[0].endswith("left out: 21")
@@ -147,9 +148,8 @@ def test_the_score_is_the_models_own_loss_over_answers(model):
         expected = float(model(**batch.rows[0]).loss)
     assert judged.scores["loss"] == pytest.approx(expected, rel=1e-5)
     assert 0 <= judged.scores["exact_match"] <= 1
-    assert float(task.loss(model, next(task.batches("test"))).detach()) == pytest.approx(
-        expected, rel=1e-5
-    )
+    (batch,) = task.batches("test", model=model).epoch(0)
+    assert float(task.loss(model, batch).detach()) == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -167,3 +167,140 @@ def test_the_score_is_the_models_own_loss_over_answers(model):
 def test_what_cannot_be_learned_from_is_said(rows, words):
     with pytest.raises(DataError, match=words):
         InstructionsTask.load(rows)
+
+
+PARTS = [{"type": "text", "text": "a"}]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": PARTS}]},
+        {"conversations": [{"from": "Human", "value": "q"}, {"from": "GPT", "value": "a"}],
+         "messages": None},
+        {"prompt": "q", "response": None, "output": "a"},
+    ],
+)  # fmt: skip
+def test_parts_and_blank_fields_are_read_as_meant(row):
+    (chat,) = read_chats([row])
+    assert chat.messages == (("user", "q"), ("assistant", "a"))
+
+
+@pytest.mark.parametrize("name", ["c.csv", "c.parquet", "c.jsonl"])
+def test_an_answer_is_the_text_that_the_file_has(tmp_path, name):
+    answers = ["12.50", "007", "None", "NA", "True", "1e5"]
+    frame = pd.DataFrame({"prompt": ["?"] * 6, "response": answers})
+    path = tmp_path / name
+    if path.suffix == ".csv":
+        frame.to_csv(path, index=False)
+    elif path.suffix == ".parquet":
+        frame.to_parquet(path)
+    else:
+        frame.to_json(path, orient="records", lines=True)
+    assert [chat.messages[-1][1] for chat in read_chats(path)] == answers
+    assert read_chats(frame) == read_chats(path)
+
+
+def test_turns_are_read_from_parquet_and_from_a_saved_data_set(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    frame = pd.DataFrame({"messages": [TALK] * 3, "unmask": [True, False, None]})
+    frame.to_parquet(tmp_path / "c.parquet")
+    datasets.Dataset.from_list([{"messages": TALK}] * 3).save_to_disk(tmp_path / "saved")
+    expected = tuple((turn["role"], turn["content"]) for turn in TALK)
+    for source in (tmp_path / "c.parquet", tmp_path / "saved"):
+        assert [chat.messages for chat in read_chats(source)] == [expected] * 3
+    assert [chat.unmask for chat in read_chats(tmp_path / "c.parquet")] == [True, False, False]
+
+
+def test_a_table_of_texts_says_in_words_what_is_unmasked(tmp_path):
+    (tmp_path / "c.csv").write_text("prompt,response,unmask\na,b,False\na,b,1\na,b,\n")
+    assert [chat.unmask for chat in read_chats(tmp_path / "c.csv")] == [False, True, False]
+    with pytest.raises(DataError, match="'unmask' of sample 1 is 'perhaps'"):
+        read_chats([{"prompt": "a", "response": "b", "unmask": "perhaps"}])
+
+
+def turns(content):
+    return {"messages": [{"role": "user", "content": "q"}, content]}
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        (turns({"role": "assistant", "content": None}), "content of turn 2 of sample 1 is missing"),
+        (turns({"role": "assistant", "content": 5}), "the number 5"),
+        (turns({"role": "assistant", "content": [{"type": "image"}]}), "a part of type 'image'"),
+        (turns({"content": "a"}), "turn 2 of sample 1 has no role"),
+        (turns("a"), "turn 2 of sample 1 is a str"),
+        ({"messages": "q"}, "the 'messages' of sample 1 is a str, not a list of turns"),
+        ({"prompt": "q", "response": 12.5}, "the 'response' of sample 1 is the number 12.5"),
+        ({"prompt": ["q"], "response": "a"}, "the 'prompt' of sample 1 is a list"),
+        ({"prompt": "q", "response": "", "n": 1}, "it has prompt, a blank response, n"),
+    ],
+)
+def test_what_is_no_text_is_not_learned_as_one(row, words):
+    with pytest.raises(DataError, match=words):
+        read_chats([row])
+
+
+def test_a_sample_is_named_with_its_line(tmp_path):
+    (tmp_path / "c.jsonl").write_text('{"prompt": "q", "response": "a"}\n\n{"prompt": "q"}\n')
+    with pytest.raises(DataError, match=r"sample 2 \(line 3 of .*c.jsonl\) has neither"):
+        read_chats(tmp_path / "c.jsonl")
+
+
+REFUSES = (
+    "{% if messages[0]['role'] == 'system' %}"
+    "{{ raise_exception('System role not supported') }}{% endif %}" + CHATML
+)
+LEAVES_OUT = (
+    "{% set messages = messages | rejectattr('role', 'equalto', 'system') | list %}" + CHATML
+)
+
+
+@pytest.mark.parametrize(
+    ("template", "words"),
+    [
+        (REFUSES, r"refuses sample 1 \(System role not supported\); give --fold-system"),
+        (LEAVES_OUT, "leaves out what the system says in sample 1; give --fold-system"),
+    ],
+)
+def test_a_template_without_a_turn_of_the_system_is_refused_or_given_folded_chats(
+    tokenizer, template, words
+):
+    tokenizer.chat_template = template
+    chats = [{"messages": TALK}, *PAIRS]
+    with pytest.raises(DataError, match=words):
+        encode(InstructionsTask.load(chats).chats[0], tokenizer)
+    task = InstructionsTask.load(chats, fold_system=True)
+    assert task.chats[0].messages[0] == ("user", "be brief\n\nred or blue?")
+    assert task.options["fold_system"] and len(encode(task.chats[0], tokenizer).ids)
+    assert "fold_system" not in InstructionsTask.load(chats).options
+
+
+def answers(tmp_path, model, source, **options):
+    count = InstructionsTask.write_predictions(tmp_path / "o.jsonl", model, source, **options)
+    lines = [json.loads(line) for line in (tmp_path / "o.jsonl").read_text().split("\n") if line]
+    assert len(lines) == count
+    return lines
+
+
+def test_the_file_that_was_learned_from_is_answered(model, tmp_path):
+    rows = [
+        {"messages": TALK}, {"messages": TALK[:2]}, {"instruction": "say", "input": "x",
+         "output": "y"}, {"prompt": "say"}, {"prompt": "x " * 300, "response": "z"},
+    ]  # fmt: skip
+    (tmp_path / "c.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    lines = answers(tmp_path, model, tmp_path / "c.jsonl")
+    assert [line["prompt"] for line in lines[:4]] == ["why?", "red or blue?", "say\n\nx", "say"]
+    assert lines[0]["messages"] == TALK[:4] and "messages" not in lines[3]
+    assert all(isinstance(line["completion"], str) for line in lines[:4])
+    assert lines[4]["completion"] is None and "the model takes 256" in lines[4]["note"]
+    (tmp_path / "c.txt").write_text("say x\n\nsay y\n")
+    said = answers(tmp_path, model, tmp_path / "c.txt")
+    assert [line["prompt"] for line in said] == ["say x", "say y"]
+    assert answers(tmp_path, model, [{"messages": TALK}]) == lines[:1]
+
+
+def test_a_question_without_words_is_refused_where_it_is_answered(model, tmp_path):
+    with pytest.raises(DataError, match="sample 1 asks nothing"):
+        answers(tmp_path, model, [{"messages": TALK[2:3]}])

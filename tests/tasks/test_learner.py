@@ -15,32 +15,33 @@ from torch import nn
 
 from stackwise.catalog import Knob, learner
 from stackwise.errors import DataError, KnobError, RunError, TrainingError
-from stackwise.tasks.table.learner import TableClassifier, TableRegressor
-from stackwise.tasks.table.metrics import Metric, metric_for
-from stackwise.tasks.table.mlp import MLP, MLPClassifier, MLPRegressor
-from stackwise.tasks.table.outputs import batch_loss, mean_values, row_losses, through_network
-from stackwise.training.trainable import trainable
+from stackwise.layers.arguments import keeps_arguments
+from stackwise.learning.metrics import Metric, metric_for
+from stackwise.learning.outputs import batch_loss, mean_values, row_losses, through_network
+from stackwise.learning.trainable import trainable
+from stackwise.tasks.table.baselines.mlp import MLP, MLPClassifier, MLPRegressor
+from stackwise.tasks.table.estimators.learner import TableClassifier, TableRegressor
 
 
+@keeps_arguments
 class Members(nn.Module):
     """k small networks side by side: (B, k, C)."""
 
     def __init__(self, *, k: int, n_numeric: int, cardinalities: list[int], n_outputs: int):
         super().__init__()
         one = {"n_numeric": n_numeric, "cardinalities": cardinalities, "n_outputs": n_outputs}
-        self.arguments = {"k": k} | one
         self.members = nn.ModuleList(MLP(**one, width=48, n_blocks=2) for _ in range(k))
 
     def forward(self, numeric, categorical):
         return torch.stack([member(numeric, categorical) for member in self.members], 1)
 
 
-def _members(self, contract, n_outputs):
+def _members(self, rows):
     return Members(
         k=self.k,
-        n_numeric=contract.n_numeric,
-        cardinalities=contract.cardinalities,
-        n_outputs=n_outputs,
+        n_numeric=rows.n_numeric,
+        cardinalities=rows.cardinalities,
+        n_outputs=rows.n_outputs,
     )
 
 
@@ -114,9 +115,11 @@ def test_rows_put_through_a_network_alone_or_together_are_the_same_to_the_bit(wi
     numeric = np.random.default_rng(0).normal(size=(150, 7)).astype(np.float32)
     codes = np.random.default_rng(0).integers(0, 4, (150, 1))
     reduce = lambda out: mean_values(out, classes=outputs > 1)  # noqa: E731
-    whole = through_network(network, numeric, codes, reduce)
+    whole = through_network(network, {"numeric": numeric, "categorical": codes}, reduce)
     for row in range(0, 150, 11):
-        alone = through_network(network, numeric[[row]], codes[[row]], reduce)
+        alone = through_network(
+            network, {"numeric": numeric[[row]], "categorical": codes[[row]]}, reduce
+        )
         assert (alone == whole[[row]]).all()
 
 

@@ -1,11 +1,13 @@
 """Scores are those of scikit-learn, and say what they cannot score."""
 
+import warnings
+
 import numpy as np
 import pytest
 from sklearn import metrics as peer
 
 from stackwise.errors import DataError
-from stackwise.tasks.table.metrics import Metric, metric_for, score
+from stackwise.learning.metrics import Metric, metric_for, score
 
 RNG = np.random.default_rng(0)
 Y = RNG.normal(size=50)
@@ -63,6 +65,27 @@ def test_a_true_class_without_a_column_counts_as_wrong() -> None:
     probability = np.array([[0.9, 0.1]] * 4)
     scores = score("binary", truth, np.array(["a"] * 4), probability, classes=["a", "b"])
     assert scores["log_loss"] == pytest.approx(-np.log([0.9, 0.1, 1e-15, 1e-15]).mean())
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_losses_of_probabilities_equal_their_formulas_where_a_class_is_missing(count: int) -> None:
+    """Of 40 rows none is of the last class; one probability is 0; rows are float32."""
+    probability = RNG.dirichlet(np.ones(count), 40).astype(np.float32)
+    truth = np.arange(40) % max(count - 1, 1)
+    probability[0] = np.roll(np.eye(count)[truth[0]], 1)
+    guess = probability.argmax(1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        scores = score("multiclass", truth, guess, probability, "brier", classes=range(count))
+    share = probability / probability.sum(1, dtype=np.float64, keepdims=True)
+    chosen = np.clip(share[np.arange(40), truth], 1e-15, None)
+    assert scores["log_loss"] == pytest.approx(-np.log(chosen).mean(), rel=1e-12)
+    squares = np.square(probability.astype(float) - np.eye(count)[truth]).sum(1).mean() / (
+        2 if count == 2 else 1
+    )
+    assert scores["brier"] == pytest.approx(squares, rel=1e-12)
+    recalls = [(guess[truth == name] == name).mean() for name in np.unique(truth)]
+    assert scores["balanced_accuracy"] == pytest.approx(np.mean(recalls), rel=1e-12)
 
 
 def test_a_score_that_is_not_defined_is_nan() -> None:

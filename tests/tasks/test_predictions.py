@@ -9,7 +9,8 @@ import pytest
 from sklearn.linear_model import LogisticRegression, Ridge
 
 from stackwise.errors import DataError
-from stackwise.tasks.table.contract import FeatureContract, UnseenCategories
+from stackwise.tasks.labelled.counted import CountedRows, UnseenCategories
+from stackwise.tasks.table.features.contract import FeatureContract
 from stackwise.tasks.table.task import TableTask, write_predictions
 
 ROWS = 150
@@ -116,6 +117,22 @@ def test_unseen_categories_are_counted_once_over_all_pieces(tmp_path: Path) -> N
         write_predictions(tmp_path / "out.csv", CLASSIFIER, new, rows=10)
     assert len(caught) == 1
     assert caught[0].message.counts == {"colour": 30}  # type: ignore[union-attr]
+
+
+def test_every_warning_of_a_learner_is_given_on_once_a_column(tmp_path: Path) -> None:
+    class OddRows(CountedRows):
+        what = "odd rows"
+
+    class Anxious:
+        def predict(self, X: pd.DataFrame) -> np.ndarray:
+            warnings.warn(OddRows({"size": len(X), "zip": 1}), stacklevel=1)
+            warnings.warn("slow", RuntimeWarning, stacklevel=1)
+            return np.zeros(len(X))
+
+    with pytest.warns() as caught:
+        write_predictions(tmp_path / "out.csv", Anxious(), FRAME, rows=50)
+    said = [str(item.message) for item in caught]
+    assert said == ["slow", f"odd rows: 'size' in {ROWS} rows", "odd rows: 'zip' in 3 rows"]
 
 
 def test_an_error_in_a_late_piece_leaves_no_file_and_the_old_one_alone(tmp_path: Path) -> None:

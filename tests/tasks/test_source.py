@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 
 from stackwise.errors import DataError
+from stackwise.tasks.labelled.values import level
 from stackwise.tasks.table.source import as_frame, read_chunks, read_table
 
 FRAME = pd.DataFrame(
@@ -87,6 +88,98 @@ def test_encoding_and_byte_order_mark(tmp_path: Path) -> None:
     assert read_table(path, encoding="utf-16").columns[0] == "größe"
 
 
+@pytest.mark.parametrize("named", ["utf-8", "utf-16-le", "utf-16-be", "utf-16", "latin-1"])
+def test_a_byte_order_mark_is_believed_before_the_named_encoding(
+    tmp_path: Path, named: str
+) -> None:
+    path = tmp_path / "a.csv"
+    written = named if named.startswith("utf-16-") else "utf-16" if "16" in named else "utf-8"
+    path.write_bytes(("\ufeff" * (written != "utf-16") + "größe,b\n1,é\n").encode(written))
+    for encoding in (named, None):
+        read = read_table(path, encoding=encoding)
+        assert list(read.columns) == ["größe", "b"]
+        assert read["b"].tolist() == ["é"]
+
+
+ROWS_KEPT = {
+    "blank lines": ("a,b\n\n1,x\n\n2,y\n\n", ["1", "2"]),
+    "a blank line in one column": ("a\n1\n\n2\n", ["1", None, "2"]),
+    "no line end at the end": ("a,b\n1,x\n2,y", ["1", "2"]),
+    "other line ends": ("a,b\r\n1,x\r\n2,y\r\n", ["1", "2"]),
+    "a separator at the end of each row": ("a,b\n1,x,\n2,y,\n", ["1", "2"]),
+    "a separator at the end of each line": ("a,b,\n1,x,\n2,y,\n", ["1", "2"]),
+    "what looks like a comment": ("a,b\n#1,x\n2,y\n", ["#1", "2"]),
+    "a quoted line end": ('a,b\n1,"x\n\nz"\n2,y\n', ["1", "2"]),
+    "zeros before": ("a,b\n007,x\n012,y\n", ["007", "012"]),
+}
+
+
+@pytest.mark.parametrize("case", ROWS_KEPT)
+def test_each_row_comes_in_once_and_in_order(tmp_path: Path, case: str) -> None:
+    content, expected = ROWS_KEPT[case]
+    path = tmp_path / "a.csv"
+    path.write_bytes(content.encode())
+    pieces = [piece["a"] for piece in read_chunks(path, rows=1)]
+    for read in (read_table(path)["a"], pd.concat(pieces)):
+        assert [None if pd.isna(cell) else level(cell) for cell in read] == expected
+
+
+def test_names_and_numbers_of_json_lines_stay_what_they_are(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text(
+        '{"1600000000": 9007199254740993, "date": "2020-01-01", "s": "a\u2028b"}\n'
+        '{"1600000000": null, "date": "x"}\n',
+        encoding="utf-8",
+    )
+    read = read_table(path)
+    assert list(read.columns) == ["1600000000", "date", "s"]
+    assert read["1600000000"][0] == 9007199254740993
+    assert read["date"].tolist() == ["2020-01-01", "x"]
+    assert read["s"][0] == "a\u2028b"
+    path.write_text('{"a": 1, "a": 2}\n')
+    with pytest.raises(DataError, match="'a' stands twice"):
+        read_table(path)
+
+
+def test_a_named_index_is_a_column_and_an_unnamed_one_is_none(tmp_path: Path) -> None:
+    frame = FRAME.assign(day=pd.date_range("2020-01-01", periods=3))
+    frame.set_index(["day", "colour"]).to_parquet(tmp_path / "a.parquet")
+    frame.set_axis([5, 3, 4]).to_parquet(tmp_path / "b.parquet")
+    assert set(read_table(tmp_path / "a.parquet").columns) == set(frame.columns)
+    assert set(read_table(frame.set_index("day")).columns) == set(frame.columns)
+    assert list(read_table(tmp_path / "b.parquet").columns) == list(frame.columns)
+    with pytest.raises(DataError, match="'day' is the name of a column and of the index"):
+        read_table(frame.set_index("day", drop=False))
+
+
+@pytest.mark.parametrize("note", [b"{", b"[]", b'{"index_columns": 3}', b'{"columns": ["a", 1]}'])
+def test_a_damaged_note_beside_a_table_changes_nothing(tmp_path: Path, note: bytes) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pa.Table.from_pandas(FRAME).replace_schema_metadata({b"pandas": note})
+    pq.write_table(table, tmp_path / "a.parquet")
+    with pa.OSFile(str(tmp_path / "a.arrow"), "wb") as file, pa.ipc.new_file(
+        file, table.schema
+    ) as writer:  # fmt: skip
+        writer.write_table(table)
+    for name in ("a.parquet", "a.arrow"):
+        pd.testing.assert_frame_equal(read_table(tmp_path / name), FRAME, check_dtype=False)
+
+
+def test_a_parquet_file_damaged_anywhere_gets_one_sentence_or_the_same_table(
+    tmp_path: Path,
+) -> None:
+    path = write(tmp_path, "a.parquet")
+    whole = path.read_bytes()
+    for place in range(4, len(whole), 97):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
+        try:
+            read_table(path)
+        except DataError as error:
+            assert "\n" not in str(error)
+
+
 def test_a_cell_may_hold_a_line_break(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text('a,b\n"one\ntwo",1\nthree,2\n')
@@ -122,13 +215,13 @@ BROKEN = {
     "empty": (b"", "is empty"),
     "blank": (b"\n \n", "is empty"),
     "header only": (b"a,b\n", "has a header and no rows"),
+    "a header without a line end": (b"a,b", "has a header and no rows"),
     "binary junk": (bytes(range(256)) * 20, "binary data"),
     "a pickle": (pickle.dumps({"a": [1] * 99}), "binary data"),
     "a short row": (b"a,b,c\n1,2,3\n4,5\n", "2 cells in row 3 where its first row has 3"),
     "a long row": (b"a,b\n1,2\n3,4,5\n", "3 cells in row 3 where its first row has 2"),
     "every row long": (b"a,b\n1,2,3\n4,5,6\n", "3 cells in row 2"),
     "wrong encoding": (LATIN, "is not in UTF-8; say its encoding"),
-    "utf-16": ("a,b\n1,2\n".encode("utf-16"), "utf-16"),
     "a name twice": (b"a,b,a\n1,2,3\n", "'a' twice"),
     "an open quote": (b'a,b\n1,"2\n3,4\n', "cannot be parsed"),
 }

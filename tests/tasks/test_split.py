@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stackwise.errors import DataError
-from stackwise.tasks.table.split import Parts, split_parts, thin
+from stackwise.tasks.labelled.split import Parts, split_parts, thin
 
 ROWS = 500
 RNG = np.random.default_rng(0)

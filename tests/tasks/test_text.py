@@ -4,11 +4,12 @@ import json
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from stackwise import runs
-from stackwise.errors import DataError, KnobError, ModelError
+from stackwise.errors import DataError, KnobError, ModelError, StorageError
 from stackwise.tasks import open_task, task_class
 from stackwise.tasks.language.scoring import token_log_probabilities
 from stackwise.tasks.language.tokens import TokenBatches, windows
@@ -66,6 +67,12 @@ def test_tokens_are_made_once_and_mapped(task, monkeypatch):
     read = (pytest.fail("read a second time") for _ in range(1))
     monkeypatch.setattr(again, "texts", lambda part: read)
     assert (again.tokens("train") == first).all()
+
+
+def test_a_cache_that_cannot_be_written_is_told_with_the_way_out(task, tmp_path):
+    (tmp_path / "cache").touch()  # no folder can be made below it
+    with pytest.raises(StorageError, match=r"cache.* cannot be written: .*STACKWISE_CACHE$"):
+        task.tokens("validation")
 
 
 def test_windows_predict_each_token_but_the_first_once():
@@ -151,8 +158,10 @@ def test_a_run_keeps_a_model_that_plain_transformers_loads(task, tmp_path):
     kept = runs.load(tmp_path / "run")
     expected = token_log_probabilities(kept, rows)[0]
     assert torch.equal(token_log_probabilities(model.eval(), rows)[0], expected)
-    (answer,) = kept.generate(["the red"], max_new_tokens=5)
-    assert isinstance(answer, str)
+    (answer,) = kept.generate(["the red box is under"], max_new_tokens=5)
+    found = model.generate(rows, max_new_tokens=5, do_sample=False, pad_token_id=0)
+    assert answer == tokenizer.decode(found[0, rows.shape[1] :], skip_special_tokens=True)
+    assert 1 <= len(tokenizer(answer)["input_ids"]) <= 5
 
 
 def test_prompts_of_a_file_are_continued(task, tmp_path):
@@ -206,3 +215,42 @@ def test_a_task_that_is_not_there_is_named():
     assert task_class("text") is TextTask
     with pytest.raises(ValueError, match="Did you mean 'text'"):
         task_class("texts")
+
+
+def test_records_of_every_kind_are_read_as_the_texts_that_they_are(tmp_path):
+    texts = ["12.50", "None", "007", "a\u2028b"]
+    frame = pd.DataFrame({"body": texts, "n": range(4)})
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    frame.to_json(tmp_path / "t.json", orient="records")
+    frame.to_parquet(tmp_path / "t.parquet")
+    for name in ("t.csv", "t.json", "t.parquet"):
+        assert list(open_corpus(tmp_path / name, field="body").read()) == texts
+        with pytest.raises(DataError, match="has no 'text' .it has body, n.; name the field"):
+            list(open_corpus(tmp_path / name).read())
+    assert list(open_corpus(frame, field="body").read()) == texts
+    with pytest.raises(DataError, match="row 1 has no 'text' .it has body, n."):
+        list(open_corpus(frame).read())
+    with pytest.raises(DataError, match="the 'n' of row 1 of .* is the number 0"):
+        list(open_corpus(tmp_path / "t.parquet", field="n").read())
+
+
+def test_lines_are_parted_at_line_feeds_alone(tmp_path):
+    (tmp_path / "t.txt").write_bytes("one\u2028two\x0cthree\r\nfour\x85five".encode("utf-8-sig"))
+    documents = list(open_corpus(tmp_path / "t.txt", "line").read())
+    assert documents == ["one\u2028two\x0cthree", "four\x85five"]
+
+
+def test_the_file_that_was_learned_from_is_gone_on_with(task, tmp_path):
+    learner = tiny().fit(task)
+    rows = [{"text": "the red box"}, {"text": "the red box is under " * 30}]
+    (tmp_path / "t.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "a.txt").write_text("the red box")
+    for source, count in ((tmp_path / "t.jsonl", 2), (tmp_path / "folder", 1), (["the red"], 1)):
+        assert TextTask.write_predictions(tmp_path / "o.jsonl", learner, source) == count
+    TextTask.write_predictions(tmp_path / "o.jsonl", learner, tmp_path / "t.jsonl")
+    short, long = map(json.loads, (tmp_path / "o.jsonl").read_text().splitlines())
+    assert short["completion"] and "left_out" not in short
+    kept = learner.tokenizer_(rows[1]["text"])["input_ids"][long["left_out"] :]
+    most = learner.model_.config.max_position_embeddings
+    assert long["left_out"] > 0 and len(kept) == most - min(50, most // 2)

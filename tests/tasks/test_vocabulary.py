@@ -7,9 +7,10 @@ import pandas as pd
 import pytest
 
 from stackwise.errors import DataError
-from stackwise.tasks.table.contract import FeatureContract, TableArrays, UnseenCategories
-from stackwise.tasks.table.export import code_table
-from stackwise.tasks.table.vocabulary import Vocabulary, buckets, parted
+from stackwise.tasks.labelled.counted import UnseenCategories
+from stackwise.tasks.table.estimators.export import code_table
+from stackwise.tasks.table.features.contract import FeatureContract, TableArrays
+from stackwise.tasks.table.reading.vocabulary import Vocabulary, buckets, parted
 
 
 def table(rows: int = 900, seed: int = 0) -> pd.DataFrame:

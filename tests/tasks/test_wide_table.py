@@ -14,7 +14,7 @@ MADE_OF_OTHERS = "regularized-meta-learning"
 LEARNERS = [
     slug for slug, of in cards().items()
     if "learner" in of.kinds and "table" in of.tasks and of.package == "stackwise"
-    and slug != MADE_OF_OTHERS
+    and slug != MADE_OF_OTHERS and of.lacking is None
 ]  # fmt: skip
 FIT = """
 import json, resource, sys, warnings
@@ -32,7 +32,7 @@ frame = pd.DataFrame({
 })
 target = np.where(rng.random(rows) < 0.3, "yes", "no")
 entry = card(sys.argv[1]).entry("learner", "binary")
-knobs = {"max_epochs": 1, "threads": 1}
+knobs = {entry.budget: 1, "threads": 1}
 knobs |= {"time_limit": 5.0} if "time_limit" in entry.knobs else {}
 said = None
 try:

@@ -9,12 +9,13 @@ from transformers import AutoModelForCausalLM
 
 from stackwise import runs
 from stackwise.conformance import small_language_model, small_task
+from stackwise.conformance.small_models import half_language_model
 from stackwise.errors import DataError, Interrupted, KnobError, ModelError, StudyError
 from stackwise.models import open_model
 from stackwise.tasks.instructions.encode import encode, with_template
 from stackwise.tasks.instructions.packing import call, effective_batch, summed_loss
 from stackwise.tasks.instructions.task import InstructionsTask
-from stackwise.tasks.text_batches import tokenizer_of
+from stackwise.tasks.language.reading import tokenizer_of
 from stackwise.train.sft_recipe import (
     FineTuned,
     RunMonitor,
@@ -220,6 +221,20 @@ def test_adapters_are_merged_and_half_precision_is_told(task, base):
     assert next(tuned.model_.parameters()).dtype == torch.float32
 
 
+def test_half_precision_is_kept_and_what_is_kept_is_what_is_judged(task, base, tmp_path):
+    folder = half_language_model(tmp_path / "half")
+    for float32, kept in ((False, torch.bfloat16), (True, torch.float32)):
+        tuned = FineTuned(model=str(folder), float32=float32, **QUICK).fit(task)
+        tuned.save(tmp_path / str(float32))
+        files = open_model(tmp_path / str(float32) / "model", dtype="auto")
+        assert files.dtype == kept
+        again = FineTuned.load(tmp_path / str(float32))
+        for name, value in tuned.model_.state_dict().items():
+            assert value.dtype == torch.float32
+            assert torch.equal(value, again.model_.state_dict()[name]), name
+        assert task.judge(tuned, "test").scores == task.judge(again, "test").scores
+
+
 def test_recomputed_activations_change_nothing(task, base):
     one, two = (FineTuned(model=base, checkpointing=c, **QUICK).fit(task) for c in (False, True))
     for a, b in zip(one.model_.parameters(), two.model_.parameters(), strict=True):
@@ -234,10 +249,15 @@ def test_a_run_reports_what_was_forgotten_and_keeps_a_plain_model(task, base, tm
     assert scores["forgetting"] == pytest.approx(
         scores["general_loss"] - scores["general_loss_before"]
     )
-    AutoModelForCausalLM.from_pretrained(tmp_path / "run" / "model")
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "run" / "model")
     kept = runs.load(tmp_path / "run")
-    assert len(kept.monitor_.curve()) > 0
-    assert isinstance(kept.generate(["say red blue"], max_new_tokens=4)[0], str)
+    curve = kept.monitor_.curve()
+    assert curve["samples"].is_monotonic_increasing and curve["loss"].gt(0).all()
+    assert curve["samples"].iloc[-1] == QUICK["max_epochs"] * len(task.part("train")[0])
+    ids = kept.prompt_ids("say red blue")
+    found = model.generate(ids, max_new_tokens=4, do_sample=False, pad_token_id=0)
+    said = kept.tokenizer_.decode(found[0, ids.shape[1] :], skip_special_tokens=True)
+    assert kept.generate(["say red blue"], max_new_tokens=4) == [said]
 
 
 # ---- early signs

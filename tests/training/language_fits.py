@@ -14,9 +14,10 @@ import torch
 from stackwise import processes, runs
 from stackwise.conformance import small_task
 from stackwise.errors import Interrupted
-from stackwise.studies import Study, compare
+from stackwise.report import compare
+from stackwise.studies import Study
 from stackwise.training import loop
-from stackwise.training.sharding import Sharded
+from stackwise.training.distribution.sharding import Sharded
 
 SIZES = {"layers": 4, "factor": 2, "width": 16, "heads": 2, "max_epochs": 2, "lr": 3e-3}
 TUNING = {"recipe": "tulu", "batch_size": 6, "max_epochs": 2, "lr": 3e-3, "remember": "none"}

@@ -10,13 +10,13 @@ from toy_line import line, linear, same, squared
 from toy_phases import Tower, fit
 
 from stackwise.errors import TrainingError
+from stackwise.learning.trainable import trainable
 from stackwise.training import (
     ArrayBatches,
     Backprop,
     Loop,
     session,
     train,
-    trainable,
 )
 from stackwise.training.rules import learning_rate_factor
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from language_fits import FITS, compared, fit
+from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
 from stackwise.conformance import small_language_model
@@ -60,7 +61,11 @@ def test_two_processes_learn_what_one_does(
     for ours, theirs in zip(one.parameters(), two.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-3)
     assert not (run.folder / "checkpoint").exists() and not (run.folder / ".lock").exists()
-    AutoModelForCausalLM.from_pretrained(run.folder / "model")  # plain transformers loads it
+    if name == "adapted":  # peft loads what is beside the base, plain transformers all others
+        base = AutoModelForCausalLM.from_pretrained(small_language_model())
+        PeftModel.from_pretrained(base, run.folder / "adapter")
+    else:
+        AutoModelForCausalLM.from_pretrained(run.folder / "model")
 
 
 @pytest.mark.parametrize(

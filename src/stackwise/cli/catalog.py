@@ -4,8 +4,10 @@ from typing import Annotated
 
 import typer
 
+from stackwise.catalog import Card
 from stackwise.cli.options import Debug, Json, app
-from stackwise.cli.printing import _emit, _print, _table
+from stackwise.cli.printing import _emit, _item, _print, _table
+from stackwise.evidence import verdicts
 
 
 @app.command("list")
@@ -39,6 +41,7 @@ def list_methods(
                     "kinds": of.kinds,
                     "tasks": list(of.tasks),
                     "verified": bool(of.verified),
+                    "evidence": verdicts(of.slug),
                     "title": of.title,
                     "paper": of.paper,
                     "summary": of.summary,
@@ -47,15 +50,36 @@ def list_methods(
             ]
         )
         return
-    _table(
-        ("method", "verb", "kind", "tasks", "verified", "what it does"),
-        [
-            (of.slug, of.verb, ", ".join(of.kinds), ", ".join(of.tasks) or "any model",
-             "yes" if of.verified else "no", of.title)
-            for of in picked
-        ],
-    )  # fmt: skip
+    for heading in VERBS:
+        below = [of for of in picked if of.verb == heading]
+        if below:
+            _print(f"{heading}: {VERBS[heading]}")
+        for of in below:
+            _item(of.slug, of.title, f"{_kinds(of)}; {_trust(of)}")
+    others = [
+        of.slug
+        for of in cards().values()
+        if of.verb == "baseline" and "learner" in of.kinds and (task is None or task in of.tasks)
+    ]
+    if verb is None and others:
+        _print("baselines")
+        _item("every comparison of their task includes them", ", ".join(others))
+    _print()
+    _print("verified: a test holds it against its authors' own code or package.")
+    _print("evidence: what became of its paper's claims when they were measured again.")
     _print("Next: stackwise show METHOD")
+
+
+def _kinds(of: Card) -> str:
+    """What a method is, and on what."""
+    return f"{', '.join(of.kinds)} on {', '.join(of.tasks) or 'any model'}"
+
+
+def _trust(of: Card) -> str:
+    """Whether a method is verified, and what became of its claims."""
+    found = ", ".join(f"{verdict} {count}" for verdict, count in verdicts(of.slug).items())
+    said = f"evidence: {found}" if found else "no evidence yet"
+    return f"{'verified' if of.verified else 'not verified'}; {said}"
 
 
 @app.command()
@@ -65,7 +89,7 @@ def show(
     debug: Debug = False,
 ) -> None:
     """A method's card: what it does, its knobs and its evidence."""
-    from stackwise.catalog import card
+    from stackwise.catalog import card, task_card
     from stackwise.evidence import committed
 
     of = card(slug)
@@ -95,8 +119,10 @@ def show(
             [(claim["statement"], claim["verdict"]) for claim in evidence["claims"]],
         )
     kind = of.kinds[0]
+    served = [task_card(name) for name in of.tasks[:1]]
+    role = "".join(f" --{one.role} VALUE" for one in served if one.role)
     first = {
-        "learner": f"stackwise fit {slug} DATA --target COLUMN",
+        "learner": f"stackwise fit {slug} DATA{role}",
         "transform": f"stackwise apply {slug} MODEL",
         "probe": f"stackwise probe {slug} MODEL",
     }[kind]

@@ -1,69 +1,56 @@
 """The commands that learn from data and predict: fit, predict."""
 
+import inspect
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from stackwise.cli.data_options import FitCommand, PredictCommand, data_of
 from stackwise.cli.options import (
     Bag,
+    ClassWeight,
     Debug,
     Device,
-    Drop,
     DryRun,
-    Encoding,
-    Group,
     Json,
-    Keep,
-    MaxRows,
-    Metric,
     Out,
     Preset,
-    Problem,
     Resume,
     Seed,
-    Sep,
     Sets,
     Source,
-    Split,
-    Target,
     TaskName,
-    Test,
     Threads,
-    Time,
     TimeLimit,
     Track,
-    Validation,
     With,
     app,
 )
 from stackwise.cli.printing import _ends, _files, _say_dry_run
-from stackwise.cli.reading import _command, _data_options, _default_out, _open_data, _sets, _task_of
+from stackwise.cli.reading import (
+    command,
+    default_out,
+    options_in,
+    recorded,
+    run_folder,
+    sets,
+    task_in,
+)
 
 
-@app.command()
+@app.command(cls=FitCommand)
 def fit(
+    context: typer.Context,
     slug: Annotated[str, typer.Argument(help="The method; 'stackwise list' shows them.")],
     source: Source,
-    target: Target = None,
-    sep: Sep = None,
-    encoding: Encoding = None,
-    drop: Drop = None,
-    keep: Keep = None,
-    group: Group = None,
-    time: Time = None,
-    split: Split = None,
-    validation: Validation = None,
-    test: Test = None,
-    metric: Metric = None,
-    problem: Problem = None,
-    max_rows: MaxRows = None,
     task_name: TaskName = None,
     with_: With = None,
     out: Out = None,
     seed: Seed = 0,
     preset: Preset = None,
-    sets: Sets = None,
+    knobs: Sets = None,
+    class_weight: ClassWeight = None,
     bag: Bag = None,
     resume: Resume = False,
     device: Device = None,
@@ -78,34 +65,34 @@ def fit(
     from stackwise import runs
     from stackwise.catalog import card
     from stackwise.progress import live
+    from stackwise.tasks import open_task
 
-    of = card(slug)
-    of.entry("learner")
-    folder = out or _default_out("fit", slug, source)
-    options = _data_options(
-        target=target, sep=sep, encoding=encoding, drop=drop, keep=keep, group=group, time=time,
-        split=split, validation=validation, test=test, metric=metric, problem=problem,
-        max_rows=max_rows,
+    of, data = card(slug), data_of(context)
+    assert data.kind is not None  # its absence was refused when the words were read
+    folder = out or default_out("fit", slug, source)
+    task = open_task(data.kind.name, source, data.options)
+    given = sets(knobs) | ({} if class_weight is None else {"class_weight": class_weight})
+    values = runs.chosen_knobs(
+        of, of.entry("learner", task.problem, task=task.name), preset, given
     )  # fmt: skip
-    task = _open_data(_task_of(of, task_name), source, options, with_)
-    knobs = _sets(sets)
-    entry = of.entry("learner", task.problem)
-    values = runs.chosen_knobs(of, entry, preset, knobs)
     if dry_run:
         _say_dry_run(as_json, {"method": slug, "knobs": values, "out": str(folder)}, task)
         return
     with live(quiet=as_json) as on_event:
         run = runs.fit_run(
-            slug, task, out=folder, knobs=knobs, preset=preset, seed=seed, resume=resume,
+            slug, task, out=folder, knobs=given, preset=preset, seed=seed, resume=resume,
             device=device, threads=threads, time_limit=time_limit, bag=bag, on_event=on_event,
-            command=_command(), track=track,
+            command=command(), track=track,
         )  # fmt: skip
-    ending = "csv" if task.name == "table" else "jsonl"
+    ending = data.kind.ending
     following = f"stackwise predict {folder} NEW.{ending} -o predictions.{ending}"
-    _end_of_run(run, as_json, following)
+    end_of_run(run, as_json, following)
 
 
-def _end_of_run(run: Any, as_json: bool, following: str) -> None:
+def end_of_run(run: Any, as_json: bool, following: str) -> None:
+    """Say what a run scored, what it wrote, and what to do next."""
+    from stackwise.runs.beside import lines_of
+
     record = run.record
     names = ("run.json", "model.json", "model.safetensors", "metrics.jsonl", "model")
     document = {
@@ -116,38 +103,47 @@ def _end_of_run(run: Any, as_json: bool, following: str) -> None:
         "files": _files(run.folder, names),
         "next": following,
     }
+    for name in ("before", "measured"):
+        if name in record:
+            document[name] = record[name]
     lines = []
     for part, scores in (record.get("scores") or {}).items():
         words = ", ".join(
             f"{name} {value:.5g}" for name, value in scores.items() if value is not None
         )
         lines.append(f"{part}: {words}")
-    _ends(document, lines, as_json)
+    _ends(document, [*lines, *lines_of(record)], as_json)
 
 
-@app.command()
+@app.command(cls=PredictCommand)
 def predict(
+    context: typer.Context,
     run: Annotated[Path, typer.Argument(help="A finished run of a learner, or a study.")],
     source: Source,
     output: Annotated[
-        Path, typer.Option("-o", "--output", "--out", help="The file to write.")
-    ] = Path("predictions.csv"),
-    sep: Sep = None,
-    encoding: Encoding = None,
+        Path | None, typer.Option("-o", "--output", "--out", help="The file to write.")
+    ] = None,
+    with_: With = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Predict new rows with a run: a column `prediction`, and one a class with probabilities."""
+    """Predict new data with a run: one answer a row, in their order."""
     from stackwise import runs
+    from stackwise.catalog import task_card
     from stackwise.errors import RunError
+    from stackwise.knobs import check_values
 
     learner = runs.load(run)
-    if hasattr(learner, "write_predictions"):
-        rows = learner.write_predictions(output, source)
-    elif not hasattr(learner, "predict"):
-        raise RunError(f"{run} holds a {type(learner).__name__}, which does not predict rows")
-    else:
-        from stackwise.tasks.table.task import write_predictions
-
-        rows = write_predictions(output, learner, source, sep=sep, encoding=encoding)
-    _ends({"rows": rows, "files": [str(output)]}, [f"{rows} rows"], as_json)
+    known = recorded(run)
+    name = task_in(known) or next(iter(getattr(learner, "tasks", ())), None)
+    if name is None:
+        raise RunError(f"{run} holds a {type(learner).__name__}, which does not predict")
+    kind = task_card(name)
+    given = options_in(known, kind.predict) | data_of(context).options
+    options = check_values(f"a {name}", kind.predict, given, texts=True)
+    path = output or Path(f"predictions.{kind.ending}")
+    writing = kind.load().write_predictions
+    if "run" in inspect.signature(writing).parameters and known:
+        options["run"] = runs.Run(run_folder(run))
+    rows = writing(path, learner, source, **options)
+    _ends({"rows": rows, "files": [str(path)]}, [f"{rows} rows"], as_json)

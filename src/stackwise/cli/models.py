@@ -1,11 +1,12 @@
-"""The commands on a run or a model: apply, probe."""
+"""The commands on a run or a model: apply, probe, merge."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
-from stackwise.cli.learning import _end_of_run
+from stackwise.cli.data_options import Data, ModelCommand, data_of
+from stackwise.cli.learning import end_of_run
 from stackwise.cli.options import (
     Debug,
     Device,
@@ -17,7 +18,6 @@ from stackwise.cli.options import (
     Resume,
     Seed,
     Sets,
-    Target,
     TaskName,
     Threads,
     TimeLimit,
@@ -25,26 +25,22 @@ from stackwise.cli.options import (
     With,
     app,
 )
-from stackwise.cli.printing import _ends, _files
-from stackwise.cli.reading import _command, _default_out, _open_data, _sets
-from stackwise.errors import KnobError
-
-if TYPE_CHECKING:
-    from stackwise.catalog import Card
+from stackwise.cli.printing import _ends, _files, _print
+from stackwise.cli.reading import command, default_out, recorded, sets
 
 
-@app.command()
+@app.command(cls=ModelCommand)
 def apply(
+    context: typer.Context,
     slug: Annotated[str, typer.Argument(help="A transform; 'stackwise list' shows them.")],
     model: ModelArgument,
     data: Annotated[str | None, typer.Option(help="Data to train or score on.")] = None,
-    target: Target = None,
     task_name: TaskName = None,
     with_: With = None,
     out: Out = None,
     seed: Seed = 0,
     preset: Preset = None,
-    sets: Sets = None,
+    knobs: Sets = None,
     resume: Resume = False,
     device: Device = None,
     threads: Threads = None,
@@ -54,29 +50,33 @@ def apply(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Transform a run or a model; what comes out is a run."""
-    folder = out or _default_out("apply", slug, model)
+    """Transform a run or a model: a run comes out, a language model in its folder `model`."""
+    folder = out or default_out("apply", slug, model)
     run = _on_model(
-        "transform", slug, model, data, (target, task_name, with_), folder, preset, sets,
-        dry_run=dry_run, as_json=as_json, seed=seed, resume=resume, device=device,
-        threads=threads, time_limit=time_limit, track=track,
+        "transform", slug, model, data, data_of(context), folder, preset, sets(knobs),
+        dry_run=dry_run, as_json=as_json, seed=seed, resume=resume, device=device, threads=threads,
+        time_limit=time_limit, track=track,
     )  # fmt: skip
-    if run is not None:
-        _end_of_run(run, as_json, f"stackwise report {run.folder}")
+    if run is None:
+        return
+    inside = run.folder / "model"
+    if (inside / "config.json").is_file() and not as_json:
+        _print(f"The model is in {inside}: that folder loads in plain transformers")
+    end_of_run(run, as_json, f"stackwise report {run.folder}")
 
 
-@app.command()
+@app.command(cls=ModelCommand)
 def probe(
+    context: typer.Context,
     slug: Annotated[str, typer.Argument(help="A probe; 'stackwise list' shows them.")],
     model: ModelArgument,
-    data: Annotated[str | None, typer.Option(help="Data to probe with.")] = None,
-    target: Target = None,
+    data: Annotated[str | None, typer.Option(help="Data to look at.")] = None,
     task_name: TaskName = None,
     with_: With = None,
     out: Out = None,
     seed: Seed = 0,
     preset: Preset = None,
-    sets: Sets = None,
+    knobs: Sets = None,
     resume: Resume = False,
     device: Device = None,
     threads: Threads = None,
@@ -88,9 +88,9 @@ def probe(
     """Look into a run or a model: tables and figures."""
     from stackwise.findings import Findings
 
-    folder = out or _default_out("probe", slug, model)
+    folder = out or default_out("probe", slug, model)
     run = _on_model(
-        "probe", slug, model, data, (target, task_name, with_), folder, preset, sets,
+        "probe", slug, model, data, data_of(context), folder, preset, sets(knobs),
         dry_run=dry_run, as_json=as_json, seed=seed, resume=resume, device=device, threads=threads,
         time_limit=time_limit,
     )  # fmt: skip
@@ -104,15 +104,36 @@ def probe(
     _ends(document, [f"{name}: {value}" for name, value in summary.items()], as_json)
 
 
+@app.command()
+def merge(
+    model: ModelArgument,
+    deltas: Annotated[
+        list[Path], typer.Argument(help="Runs or folders that hold deltas of it; put on in order.")
+    ],
+    out: Annotated[Path, typer.Option(help="The folder of the new model.")],
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Put deltas on a model for good: a plain model."""
+    from stackwise import runs
+    from stackwise.adapt import merge_delta
+
+    opened = runs.open_reference(model) if "+" in model else model
+    folder = merge_delta(opened, [runs.open_delta(delta) for delta in deltas], out)
+    document = {"folder": str(folder), "files": [str(folder)]}
+    document["next"] = f"stackwise probe depth-efficiency {folder}"
+    _ends(document, [], as_json)
+
+
 def _on_model(
     kind: Literal["transform", "probe"],
     slug: str,
     model: str,
-    data: str | None,
-    about: tuple[str | None, str | None, list[str] | None],
+    source: str | None,
+    data: Data,
     folder: Path,
     preset: str | None,
-    sets: list[str] | None,
+    knobs: dict[str, str],
     *,
     dry_run: bool,
     as_json: bool,
@@ -124,48 +145,36 @@ def _on_model(
     from stackwise.progress import live
 
     of = card(slug)
-    knobs = _sets(sets)
     values = runs.chosen_knobs(of, of.entry(kind), preset, knobs)
-    opened = _data_for(of, model, data, *about)
+    opened = _data_for(model, source, data)
     if dry_run:
         _ends({"method": slug, "knobs": values, "out": str(folder)}, ["Nothing was run."], as_json)
         return None
     with live(quiet=as_json) as on_event:
         return runs.derive_run(
             kind, slug, model, out=folder, data=opened, knobs=knobs, preset=preset,
-            on_event=on_event, command=_command(), **settings,
+            on_event=on_event, command=command(), **settings,
         )  # fmt: skip
 
 
-def _data_for(
-    of: "Card",
-    model: str,
-    data: str | None,
-    target: str | None,
-    task: str | None,
-    given: list[str] | None,
-) -> Any:
-    """The data of a transform or probe.
+def _data_for(model: str, source: str | None, data: Data) -> Any:
+    """The data of a transform or probe: a loaded task, read as the run read its own where the model
+    is a run of that task; or the source as it is, where the method reads it by itself.
 
-    Where the model is a run of a learner on a table, it is read as that run's task; where the
-    method names tasks, or one was asked for, as that task; else it is what the method takes, such
-    as a file of text.
+    Raises:
+        KnobError: an option is given that the source does not have.
     """
-    from stackwise.runs import Run
+    from stackwise.errors import KnobError
+    from stackwise.tasks import open_task
 
-    if data is None:
-        return None
-    files = [Path(model) / name for name in ("run.json", "model.json")]
-    recorded: dict[str, Any] = {}
-    if all(file.is_file() for file in files):
-        recorded = Run(Path(model)).record.get("data") or {}
-    if recorded.get("task") == "table" and task in (None, "table"):
-        options = dict(recorded.get("options") or {})
-        options["target"] = target or recorded.get("target")
-        return _open_data("table", data, options, given)
-    if task is None and not of.tasks:
-        if given:
-            raise KnobError(f"{of.slug} reads its data itself; --with is for tasks, see --task")
-        return data
-    options = {} if target is None else {"target": target}
-    return _open_data(task or of.tasks[0], data, options, given)
+    if source is None or data.kind is None:
+        if data.options:
+            raise KnobError(f"--{next(iter(data.options))} is about data: give --data")
+        return source
+    own = recorded(model).get("data")
+    options: dict[str, Any] = {}
+    if isinstance(own, dict) and own.get("task") == data.kind.name:
+        options |= own.get("options") or {}
+        if data.kind.role is not None and own.get("target") is not None:
+            options[data.kind.role] = own["target"]
+    return open_task(data.kind.name, source, options | data.options)

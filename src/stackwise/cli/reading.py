@@ -1,16 +1,18 @@
-"""How a command reads what it was given: knobs, options of the data, the table."""
+"""How a command reads what it was given: knobs, the task of its data, where to write."""
 
 import sys
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from stackwise.errors import KnobError
+from stackwise.errors import KnobError, RunError
+from stackwise.files import read_json
 
-if TYPE_CHECKING:
-    from stackwise.catalog import Card
+DATA = {"data?": ({"task?": str, "options?": (dict, None)}, None)}
+"""What run.json says of the data that a run learned from."""
 
 
-def _sets(given: list[str] | None, option: str = "--set knob") -> dict[str, str]:
+def sets(given: list[str] | None, option: str = "--set knob") -> dict[str, str]:
     """Read `--set name=value`, each name once."""
     values: dict[str, str] = {}
     for item in given or []:
@@ -22,44 +24,54 @@ def _sets(given: list[str] | None, option: str = "--set knob") -> dict[str, str]
     return values
 
 
-def _data_options(**given: Any) -> dict[str, Any]:
-    """The options of the data that were given; a share of the rows is a number, else a file."""
-    options = {name: value for name, value in given.items() if value not in (None, [], ())}
-    for part in ("validation", "test"):
-        if part in options:
-            try:
-                options[part] = float(options[part])
-            except ValueError:
-                continue
-    return options
+def run_folder(reference: str | Path) -> Path:
+    """The folder of a run; of a study, that of what it keeps. What cannot be read is no study."""
+    from stackwise.runs import kept_folder
+
+    try:
+        return kept_folder(reference)
+    except RunError:
+        return Path(reference)
 
 
-def _command() -> str:
+def recorded(reference: str | Path) -> dict[str, object]:
+    """What a run's folder records, or a study's winner; empty where there is no such thing."""
+    try:
+        return dict(read_json(run_folder(reference) / "run.json", DATA))
+    except RunError:
+        return {}
+
+
+def recorded_task(reference: str | Path) -> str | None:
+    """The task that a run learned from, or None where no data are recorded."""
+    return task_in(recorded(reference))
+
+
+def task_in(record: Mapping[str, object]) -> str | None:
+    """The task that a run's record says it learned from, or None where it says none."""
+    from stackwise.runs.record import task_of
+
+    data = record.get("data")
+    return task_of(data) if isinstance(data, dict) else None
+
+
+def options_in(record: Mapping[str, object], known: Collection[str]) -> dict[str, Any]:
+    """How a run's record says its data were read, as far as `known`: new data are read alike."""
+    data = record.get("data")
+    options = data.get("options") if isinstance(data, dict) else None
+    if not isinstance(options, dict):
+        return {}
+    return {name: value for name, value in options.items() if name in known}
+
+
+def command() -> str:
+    """The command line as it was typed."""
     import shlex
 
     return shlex.join(["stackwise", *sys.argv[1:]])
 
 
-def _default_out(kind: str, slug: str, source: str) -> Path:
+def default_out(kind: str, slug: str, source: str) -> Path:
+    """Where a command writes that was told nothing."""
     stem = Path(source).stem or "data"
     return Path("probes" if kind == "probe" else "runs") / f"{slug}-{stem}"
-
-
-def _open_data(
-    name: str, source: str, options: dict[str, Any], given: list[str] | None = None
-) -> Any:
-    """Load the source as the task `name`; `given` are the words of `--with`."""
-    from stackwise.tasks import open_task
-
-    return open_task(name, source, options | _sets(given, "--with option"))
-
-
-def _task_of(of: "Card", asked: str | None) -> str:
-    """The task that a method is asked to do: the one named, or the first that it serves."""
-    from stackwise.errors import UnknownName
-
-    if asked is None:
-        return of.tasks[0] if of.tasks else "table"
-    if asked not in of.tasks:
-        raise UnknownName(f"{of.slug} serves {', '.join(of.tasks) or 'no task'}, not {asked}")
-    return asked

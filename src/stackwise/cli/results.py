@@ -7,7 +7,8 @@ from typing import Annotated, Any
 import typer
 
 from stackwise.cli.options import Debug, Json, Out, app
-from stackwise.cli.printing import _emit, _ends, _print, _table
+from stackwise.cli.printing import _emit, _ends, _item, _print, _table
+from stackwise.errors import RunError
 
 
 @app.command()
@@ -49,15 +50,21 @@ def list_runs(
     """The runs below a folder."""
     from stackwise import runs
 
-    records = []
+    records, problems = [], []
     for run in runs.find(root):
-        record = run.record
+        try:
+            record = run.record
+        except RunError as error:
+            problems.append({"folder": str(run.folder), "status": "damaged", "problem": str(error)})
+            continue
         records.append({"folder": str(run.folder)} | {
             key: record.get(key) for key in ("slug", "kind", "status", "seed", "scores", "seconds")
         })  # fmt: skip
     if as_json:
-        _emit(records)
+        _emit([*records, *problems])
         return
+    for damaged in problems:
+        _print(f"Left out: {damaged['problem']}")
     if not records:
         _print(f"No runs below {root}. Next: stackwise fit METHOD DATA --target COLUMN")
         return
@@ -80,15 +87,26 @@ def _first_score(scores: Any) -> str:
 @app.command()
 def report(
     folders: Annotated[list[Path], typer.Argument(help="Runs, studies or probes.")],
-    out: Out = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The page to write (.html), or a folder for its report.html."),
+    ] = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
     """One self-contained page about runs, studies and probes."""
     from stackwise.report import build
 
-    path = build(folders, out or Path("report.html"))
-    _ends({"files": [str(path)]}, [], as_json)
+    place = out or Path("report.html")
+    if place.suffix.lower() not in (".html", ".htm"):
+        place = place / "report.html"
+    problems: list[str] = []
+    path = build(folders, place, problems.append)
+    _ends(
+        {"files": [str(path)], "problems": problems},
+        [f"Left out: {problem}" for problem in problems],
+        as_json,
+    )
 
 
 @app.command()
@@ -100,10 +118,33 @@ def export(
 ) -> None:
     """Write a run's model as ONNX, with what is left to the caller beside it."""
     from stackwise import runs
-    from stackwise.tasks.table.export import export as write
+    from stackwise.catalog.cards import load_target
+    from stackwise.errors import ModelError
 
-    files = write(runs.load(run), output)
+    learner = runs.load(run)
+    exporter = getattr(learner, "exporter", None)
+    if exporter is None:
+        raise ModelError(f"{run} holds a {type(learner).__name__}, which cannot be written as ONNX")
+    files = load_target(exporter)(learner, output)
     _ends({"files": [str(path) for path in files]}, [], as_json)
+
+
+@app.command()
+def push(
+    run: Annotated[Path, typer.Argument(help="A finished run, or a study.")],
+    repository: Annotated[str, typer.Argument(help="Where on the Hugging Face hub: owner/name.")],
+    public: Annotated[
+        bool, typer.Option("--public", help="Let a repository that is made be seen by all.")
+    ] = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Put a run's model and card on the Hugging Face hub; rows of its data stay here."""
+    from stackwise import runs
+
+    address = runs.Run(runs.kept_folder(run)).push_to_hub(repository, private=not public)
+    document = {"address": address}
+    _ends(document, [f"Put on the hub: {address}"], as_json)
 
 
 @app.command("data")
@@ -115,23 +156,28 @@ def list_data(as_json: Json = False, debug: Debug = False) -> None:
     if as_json:
         _emit(entries)
         return
-    _table(
-        ("name", "kind", "size", "licence", "from", "here"),
-        [
-            (item["name"], item["kind"], item["size"], item["licence"], item["source"],
-             "yes" if item["here"] else item["install"])
-            for item in entries
-        ],
-    )  # fmt: skip
+    kinds = list(dict.fromkeys(item["kind"] for item in entries))
+    for kind in kinds:
+        _print(kind)
+        for item in (one for one in entries if one["kind"] == kind):
+            where = "here" if item["here"] else f"not here: {item['install']}"
+            _item(
+                f"{item['name']}: {item['size']}", f"{item['licence']}; {item['source']}; {where}"
+            )
+    _print()
+    _print("Names are sources: stackwise compare NAME; a model's name is a MODEL.")
 
 
 @app.command()
 def doctor(as_json: Json = False, debug: Debug = False) -> None:
-    """What this installation can do: versions, devices, optional parts, data."""
+    """What this installation can do: versions, devices, optional parts, data; what would help."""
     from stackwise import machine
 
     document = machine.doctor()
     if as_json:
         _emit(document)
         return
+    advice = document.pop("advice")
     _table(("part", "state"), document.items())
+    for sentence in advice:
+        _print(f"Advice: {sentence}")

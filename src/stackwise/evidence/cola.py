@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from stackwise import data
 from stackwise.evidence.claims import Claim, judge
+from stackwise.evidence.pictures import BLUE, ORANGE, canvas, numbers_of
 from stackwise.route.cola.actions import Space
 from stackwise.route.cola.analysis import front, rates
 from stackwise.route.cola.entry import asked_of, rewarded_for_wrong
@@ -25,8 +26,9 @@ from stackwise.route.cola.questions import Outcome, search_questions
 from stackwise.route.cola.search import Settings
 from stackwise.route.cola.task_path import accuracies, angular_path, task_path
 from stackwise.stack import Stack
+from stackwise.tasks.choices.asking import padded
 from stackwise.tasks.choices.source import read_questions
-from stackwise.tasks.choices.task import ChoicesTask, padded
+from stackwise.tasks.choices.task import ChoicesTask
 from stackwise.tasks.language.decoder import new_decoder
 from stackwise.tasks.language.tokenizers import learned_tokenizer
 from stackwise.training.batches import ArrayBatches
@@ -94,9 +96,10 @@ class Trained:
         held = largest(given["searched"] + 2 * given["held"], 1_000 + seed)
         whole = len(held)
         self.task = ChoicesTask.load(
-            held, validation=given["held"] / whole, test=given["held"] / whole, seed=seed
-        )
-        learned = read_questions(largest(given["trained"], seed), "question", "choices", "answer")
+            held, validation=given["held"] / whole, test=given["held"] / whole, split_seed=seed,
+            answer_rule="0",
+        )  # fmt: skip
+        learned = read_questions(largest(given["trained"], seed), rule="0")
         prompts = [self.task.prompt(one, None) for one in learned]
         self.tokenizer = learned_tokenizer(prompts[:500], 400)
         tokens = [self.tokenizer(prompt)["input_ids"] for prompt in prompts]
@@ -299,7 +302,7 @@ def _claims(found: list[dict[str, Any]], seeds: list[int]) -> list[Claim]:
 def _pretrained(count: int, seeds: list[int]) -> list[Claim]:
     """A few searches on SmolLM2-135M, over disjoint draws of questions."""
     from stackwise.models import open_model
-    from stackwise.tasks.text_batches import tokenizer_of
+    from stackwise.tasks.language.reading import tokenizer_of
 
     model = open_model("smollm2-135m")
     tokenizer = tokenizer_of(model)
@@ -309,7 +312,7 @@ def _pretrained(count: int, seeds: list[int]) -> list[Claim]:
     reached, shared = [], []
     for draw in range(len(seeds)):
         rows = pool[draw * 2 * count : (draw + 1) * 2 * count]
-        task = ChoicesTask.load(rows, validation=0.05, test=0.4, seed=0)
+        task = ChoicesTask.load(rows, validation=0.05, test=0.4, split_seed=0, answer_rule="0")
         asked = asked_of(task, "train", model, tokenizer)[:count]
         settings: dict[str, Any] = {
             "simulations": 15, "space": Space(longest=2 * depth), "settings": Settings(),
@@ -363,23 +366,19 @@ def picture(record: dict[str, Any]) -> "Figure":
     """Looping and skipping: questions with a right path of at most so many blocks, the answer known
     to the search; the dots are the models as they are.
     """
-    from matplotlib.figure import Figure
-
-    (claim,) = (c for c in record["claims"] if c["id"] == "shorter")
-    curves, numbers = claim["numbers"]["curves"], claim["numbers"]
-    figure = Figure(figsize=(5, 3.4), layout="constrained")
-    axes = figure.subplots()
+    numbers = numbers_of(record, "shorter")
+    curves = numbers["curves"]
+    figure, axes = canvas()
     for number, (curve, accuracy) in enumerate(
         zip(curves["front"], curves["accuracy"], strict=True)
     ):
         depth, solved = zip(*curve, strict=True)
-        axes.step(depth, solved, where="post", color="#2563eb", lw=1.6,
+        axes.step(depth, solved, where="post", color=BLUE, lw=1.6,
                   label="some path is right (answer known)" if number == 0 else None)  # fmt: skip
-        axes.plot([numbers["blocks of the model"]], [accuracy], "o", color="#c2410c",
+        axes.plot([numbers["blocks of the model"]], [accuracy], "o", color=ORANGE,
                   label="the model as it is" if number == 0 else None)  # fmt: skip
     axes.set_xlabel("blocks of the path, at most")
     axes.set_ylabel("share of the questions")
     axes.set_ylim(0, 1.03)
     axes.legend(frameon=False, fontsize=8)
-    axes.spines[["top", "right"]].set_visible(False)
     return figure

@@ -8,7 +8,7 @@ models of bytes that are trained here. At scale smoke, such a model is the subje
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from stackwise import data
 from stackwise.evidence.byte_models import Bytes, byte_model, device, held_out_windows, text
 from stackwise.evidence.claims import Claim, Verdict, judge
+from stackwise.evidence.pictures import dots, numbers_of
 from stackwise.probe.depth_efficiency import (
     CleanRun,
     cosine_depth,
@@ -28,10 +29,13 @@ from stackwise.probe.depth_efficiency import (
     overlap_depth,
     skip,
 )
-from stackwise.probe.depth_efficiency.contribution import Contributions
-from stackwise.probe.depth_efficiency.lens import Lens
-from stackwise.probe.depth_efficiency.skip import splits_of
+from stackwise.probe.depth_efficiency.measurements.contribution import Contributions
+from stackwise.probe.depth_efficiency.measurements.lens import Lens
+from stackwise.probe.depth_efficiency.measurements.skip import splits_of
 from stackwise.stack import Stack
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 SEEDS = [0, 1, 2]
 RESAMPLES = 1000
@@ -430,3 +434,23 @@ def _not_testable() -> list[Claim]:
             explanation="Needs the scores of 132 models, which no package carries.",
         ),
     ]
+
+
+def picture(record: dict[str, Any]) -> "Figure":
+    """Four signs of wasted depth in SmolLM2-135M and in the same network with random weights, which
+    shows them too; a dot a draw of inputs, right of the line the sign is there.
+    """
+    rows = {
+        "writes-less": "late blocks write less",
+        "unread-later": "late blocks matter less later",
+        "matters-now": "... but still for this token",
+        "refines": "late blocks refine the answer",
+    }
+    shown = {}
+    for claim, words in rows.items():
+        numbers = numbers_of(record, claim)
+        shown[words] = {
+            "trained": numbers["difference"],
+            "random weights": numbers["difference_random_weights"],
+        }
+    return dots(shown, label="difference between late and early blocks", zero=True)

@@ -8,7 +8,7 @@ on the test part; it is scored once, at the end of each run.
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from stackwise import data
 from stackwise.evidence.claims import Claim, Scale, judge
+from stackwise.evidence.pictures import BLUE, GREY, ORANGE, canvas, numbers_of
 from stackwise.shrink.gradual_pruning import (
     GradualRule,
     Schedule,
@@ -28,6 +29,9 @@ from stackwise.shrink.gradual_pruning import (
     sparsity,
 )
 from stackwise.training import ArrayBatches, Backprop, train
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "smoke": {"rows": 300, "epochs": 2, "seeds": (0,), "shares": (0.9,), "width": 32,
@@ -321,3 +325,26 @@ def _claims(
     claim("gradual-matters", f"At {last} gradual pruning beats pruning at once with tuning.",
           "mlp", minus("mlp", f"sparse {last}", f"at once, tuned {last}"))  # fmt: skip
     return made
+
+
+def picture(record: dict[str, Any]) -> "Figure":
+    """Accuracy on digits by the share of weights that are zero: pruned gradually, pruned at once
+    and tuned, and dense networks of as many weights; mean and range of three seeds.
+    """
+    numbers = numbers_of(record, "mlp-large-sparse")
+    shares = [90, 95, 98]
+    figure, axes = canvas()
+    for name, colour, words in (
+        ("sparse", BLUE, "pruned gradually"),
+        ("at once, tuned", ORANGE, "pruned at once, tuned"),
+        ("small dense", GREY, "small and dense"),
+    ):
+        found = np.array([numbers[f"{name} {share}%"] for share in shares])
+        axes.plot(shares, found.mean(1), "o-", color=colour, lw=1.6, label=words)
+        axes.fill_between(shares, found.min(1), found.max(1), color=colour, alpha=0.15, lw=0)
+    axes.axhline(np.mean(numbers["dense"]), color="black", lw=1, ls=":", label="large and dense")
+    axes.set_xticks(shares)
+    axes.set_xlabel("weights that are zero, in %")
+    axes.set_ylabel("test accuracy, in %")
+    axes.legend(frameon=False, fontsize=8, loc="lower left")
+    return figure

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from stackwise.data import text
 from stackwise.evidence.claims import Claim, judge
+from stackwise.evidence.pictures import BLUE, GREY, canvas, numbers_of
 from stackwise.grow.gstack import GrownLanguageModel, growth_schedule, gstack
 from stackwise.grow.gstack.entry import Operator
 from stackwise.models import open_model
@@ -318,20 +319,13 @@ def picture(record: dict[str, Any]) -> "Figure":
     """Growing: validation loss over compute, of scratch training and of a model that is trained
     shallow and then stacked, three seeds each.
     """
-    from matplotlib.figure import Figure
-
-    (claim,) = (c for c in record["claims"] if c["id"] == "speed-up")
-    figure = Figure(figsize=(5, 3.4), layout="constrained")
-    axes = figure.subplots()
-    for name, colour, label in (
-        ("scratch", "#8a8f98", "from scratch"),
-        ("stack", "#2563eb", "grown"),
-    ):
-        for number, curve in enumerate(claim["numbers"]["curves"][name]):
+    figure, axes = canvas()
+    curves = numbers_of(record, "speed-up")["curves"]
+    for name, colour, label in (("scratch", GREY, "from scratch"), ("stack", BLUE, "grown")):
+        for number, curve in enumerate(curves[name]):
             spent, loss = zip(*curve, strict=True)
             axes.plot(spent, loss, color=colour, lw=1.8, label=label if number == 0 else None)
     axes.set_xlabel("compute, in steps of the deep model")
     axes.set_ylabel("validation loss (nats a token)")
     axes.legend(frameon=False)
-    axes.spines[["top", "right"]].set_visible(False)
     return figure

@@ -18,6 +18,7 @@ from scipy.stats import spearmanr
 
 from stackwise import data
 from stackwise.evidence.claims import Claim, judge
+from stackwise.evidence.pictures import BLUE, ORANGE, canvas, numbers_of
 from stackwise.tasks.instructions.task import InstructionsTask
 from stackwise.tasks.text.decoder import DecoderLearner
 from stackwise.tasks.text.task import TextTask
@@ -96,7 +97,9 @@ class Bench:
         base.save(folder / f"base-{seed}")
         self.model = str(folder / f"base-{seed}" / "model")
         chats = composed(given["chats"], seed)
-        self.task = InstructionsTask.load(chats, seed=seed, written=given["written"], test=0.2)
+        self.task = InstructionsTask.load(
+            chats, split_seed=seed, written=given["written"], test=0.2
+        )
         self.shared = {"model": self.model, "remember": str(self.remember), "random_state": seed,
                        "max_epochs": given["epochs"], "recipe": "tulu"}  # fmt: skip
         self.done: dict[str, dict[str, Any]] = {}
@@ -159,7 +162,7 @@ def _pretrained(model: str, chats: int, seeds: list[int]) -> Claim:
     steps = 0
     for seed in seeds:
         drawn = random.Random(seed).sample(data.chats("chatterbot"), chats)
-        task = InstructionsTask.load(drawn, seed=seed, test=0.2)
+        task = InstructionsTask.load(drawn, split_seed=seed, test=0.2)
         shared: dict[str, Any] = {"model": model, "remember": "none"}
         untuned = Untuned(**shared).fit(task)
         tuned = FineTuned(**shared, max_epochs=1, random_state=seed).fit(task)
@@ -287,13 +290,9 @@ def picture(record: dict[str, Any]) -> "Figure":
     """Fine-tuning: loss on held-out answers over the samples seen, all data at once and phase after
     phase, three seeds each.
     """
-    from matplotlib.figure import Figure
-
-    (claim,) = (c for c in record["claims"] if c["id"] == "stacked-over-phased")
-    figure = Figure(figsize=(5, 3.4), layout="constrained")
-    axes = figure.subplots()
-    colours = {"stacked": "#2563eb", "phased": "#c2410c"}
-    for name, curves in claim["numbers"]["curves"].items():
+    figure, axes = canvas()
+    colours = {"stacked": BLUE, "phased": ORANGE}
+    for name, curves in numbers_of(record, "stacked-over-phased")["curves"].items():
         for number, curve in enumerate(curves):
             share = np.arange(1, len(curve) + 1) / len(curve)
             label = {"stacked": "all at once", "phased": "phase after phase"}[name]
@@ -303,5 +302,4 @@ def picture(record: dict[str, Any]) -> "Figure":
     axes.set_xlabel("share of the samples seen")
     axes.set_ylabel("validation loss (nats a token)")
     axes.legend(frameon=False)
-    axes.spines[["top", "right"]].set_visible(False)
     return figure

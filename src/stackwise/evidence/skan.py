@@ -10,15 +10,19 @@ S-KAN takes further steps: its candidates are trained and thrown away.
 
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.special import j0
 
 from stackwise.build.skan import OutsideRange, SKANClassifier, SKANRegressor
 from stackwise.evidence.claims import Claim, Scale, judge
+from stackwise.evidence.pictures import dots, numbers_of
 from stackwise.tasks.table.baselines import MLPClassifier, MLPRegressor
 from stackwise.tasks.table.task import TableTask
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 FUNCTIONS: dict[str, tuple[int, Callable[[np.ndarray], np.ndarray]]] = {
     "waves": (1, lambda x: np.sin(20 * x[0])),
@@ -212,7 +216,7 @@ def _tables(settings: dict[str, Any], scale: Scale) -> list[Claim]:
         found: dict[str, list[float]] = {}
         counts = []
         for seed in settings["seeds"]:
-            task = TableTask.load(table, seed=seed, max_rows=settings["table_rows"])
+            task = TableTask.load(table, split_seed=seed, max_rows=settings["table_rows"])
             regression = task.problem == "regression"
             shared: dict[str, Any] = {"max_epochs": settings["table_epochs"], "random_state": seed}
             own = (SKANRegressor if regression else SKANClassifier)(**shared)
@@ -260,3 +264,18 @@ def _table_error(task: TableTask, model: Any, X: Any, y: np.ndarray) -> float:
 
 def _rounded(values: np.ndarray) -> Any:
     return np.round(values, 4).tolist()
+
+
+def picture(record: dict[str, Any]) -> "Figure":
+    """Test error on seven functions (mean of three seeds) of a network pruned to one family a node
+    and of an MLP of as many parameters; further left is better.
+    """
+    numbers = numbers_of(record, "beats-mlp-of-equal-size")
+    shown = {
+        function: {
+            "S-KAN, pruned": [error],
+            "MLP of equal size": [numbers["test_error_mlp_final_size"][function]],
+        }
+        for function, error in numbers["test_error"].items()
+    }
+    return dots(shown, label="test error", scale="log")

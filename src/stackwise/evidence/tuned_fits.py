@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
-from stackwise.tasks.table.predictions import predict_once
+from stackwise.tasks.labelled.answers import predict_once
 from stackwise.tasks.table.task import TableTask
 
 

@@ -42,7 +42,7 @@ def init_scaling_(scaling: Tensor, init: Init, chunks: Sequence[int] | None = No
         shape = (scaling.shape[0], len(groups))
         values = torch.randint(0, 2, shape) * 2.0 - 1.0 if init == "signs" else torch.randn(shape)
         sizes = torch.tensor(groups)
-        return scaling.copy_(values.repeat_interleave(sizes, dim=1))
+        return scaling.copy_(values.repeat_interleave(sizes, dim=1, output_size=scaling.shape[1]))
 
 
 class EnsembleLinear(nn.Module):

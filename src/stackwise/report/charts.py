@@ -1,102 +1,102 @@
-"""The report's charts: each function returns {"title", "note", "figure" (plotly JSON)} or None."""
+"""The report's charts: each function draws one, for a page as SVG and for a file as PNG.
 
-import json
-from collections.abc import Iterable, Sequence
-from typing import Any
+    chart = ranking(rows, metric, winner)
+    chart.figure.savefig("ranking.png", dpi=200)
+
+They are as wide as a phone, so that names stand above what they name and not beside it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from stackwise.figures import (
+    INK,
+    OTHER,
+    SOFT,
+    WINNER,
+    colour_of,
+    dash_of,
+    drawing,
+    legend_below,
+    new_figure,
+    says,
+    shortened,
+)
+from stackwise.report.beside import name_points
+from stackwise.report.far_off import BEYOND, to_scale
+from stackwise.report.numbers import number_text
 from stackwise.runs import Run
+from stackwise.studies.difference import OVER
+from stackwise.studies.ranking import method_of
 
-COLOURS = ("#2563eb", "#d97706", "#059669", "#dc2626", "#7c3aed", "#0891b2", "#be185d", "#65a30d")
-WINNER, OTHER = "#2563eb", "#94a3b8"
-Chart = dict[str, Any]
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
-
-def _chart(title: str, note: str, traces: list[dict[str, Any]], **layout: Any) -> Chart:
-    base = {
-        "margin": {"l": 60, "r": 16, "t": 8, "b": 48},
-        "height": 340,
-        "paper_bgcolor": "rgba(0,0,0,0)",
-        "plot_bgcolor": "rgba(0,0,0,0)",
-        "font": {"family": "system-ui, sans-serif", "size": 13, "color": "#64748b"},
-        "legend": {"orientation": "h", "y": -0.25},
-        "hovermode": "closest",
-    }
-    figure = {"data": traces, "layout": base | layout}
-    # "</" would end the script that holds the figure
-    text = json.dumps(figure, allow_nan=False, default=float).replace("</", "<\\/")
-    return {"title": title, "note": note, "figure": text}
+ROW = 36
+"""Pixels of a method in a chart that lists methods."""
+LONGEST_LINE = 400
+"""Points of a learning curve at most: a phone has fewer pixels."""
 
 
-def _axis(title: str, **more: Any) -> dict[str, Any]:
-    return {
-        "title": {"text": title},
-        "gridcolor": "rgba(148,163,184,.25)",
-        "automargin": True,
-    } | more
+@dataclass(frozen=True)
+class Chart:
+    """A picture with what stands above it.
+
+    Attributes:
+        title: a few words.
+        note: how to read it, in a sentence or two.
+        figure: of matplotlib.
+    """
+
+    title: str
+    note: str
+    figure: "Figure"
 
 
-def ranking(rows: Sequence[dict[str, Any]], metric: dict[str, str], winner: str) -> Chart:
-    """Mean test score of each method with its interval over seeds."""
-    shown = list(reversed(rows))
-    reach = [0.0 if row["low"] is None else row["high"] - row["mean"] for row in shown]
+def ranking(
+    rows: Sequence[dict[str, Any]], metric: dict[str, str], winner: str, over: str = OVER
+) -> Chart:
+    """Mean test score of each method with its interval, best on top.
+
+    Args:
+        over: what the intervals are over, in words.
+    """
+    name = metric["name"]
+    drawn, off = to_scale([row["mean"] for row in rows], metric["mode"])
+    with drawing():
+        figure, axes = _listing([row["method"] for row in rows], name)
+        for place, row in enumerate(rows):
+            words = f"{row['method']}: {name} {number_text(row['mean'])}"
+            known = row["low"] is not None and row["low"] < row["high"] and not off[place]
+            interval = (row["low"], row["high"]) if known else None
+            _mark(axes, place, row["mean"], interval, row["method"] == winner, words,
+                  drawn=drawn[place])  # fmt: skip
     better = "left" if metric["mode"] == "min" else "right"
-    trace = {
-        "type": "scatter",
-        "mode": "markers",
-        "x": [row["mean"] for row in shown],
-        "y": [row["method"] for row in shown],
-        "error_x": {"type": "data", "array": reach, "thickness": 2, "width": 6},
-        "marker": {
-            "size": 13,
-            "color": [WINNER if row["method"] == winner else OTHER for row in shown],
-        },
-        "hovertemplate": "%{y}: %{x:.5g}<extra></extra>",
-    }
-    return _chart(
-        "Who wins",
-        f"Test {metric['name']}, mean and 95 % interval over seeds; better is to the {better}.",
-        [trace],
-        xaxis=_axis(metric["name"]),
-        yaxis=_axis(""),
-        height=120 + 48 * len(rows),
-        showlegend=False,
-    )
+    note = f"Test {name}: mean, and 95 % interval over {over}; better is to the {better}."
+    return Chart("Who wins", note + (BEYOND if any(off) else ""), figure)
 
 
 def mean_ranks(record: dict[str, Any]) -> Chart:
     """Critical-difference plot: mean ranks over tables, bars joining what is not told apart."""
     from stackwise.studies.tables import groups_alike
 
-    rows = list(reversed(record["methods"]))
-    traces: list[dict[str, Any]] = [
-        {
-            "type": "scatter",
-            "mode": "markers",
-            "x": [row["rank"] for row in rows],
-            "y": [row["method"] for row in rows],
-            "error_x": {
-                "type": "data",
-                "symmetric": False,
-                "array": [row["high"] - row["rank"] for row in rows],
-                "arrayminus": [row["rank"] - row["low"] for row in rows],
-                "thickness": 2,
-                "width": 6,
-            },
-            "marker": {"size": 13, "color": [OTHER] * (len(rows) - 1) + [WINNER]},
-            "hovertemplate": "%{y}: mean rank %{x:.2f}<extra></extra>",
-        }
-    ]
-    difference = record["critical_difference"]
-    shapes = []
-    if difference is not None:
-        for number, (low, high) in enumerate(groups_alike(rows, difference)):
-            height = len(rows) - 0.3 + 0.25 * number
-            shapes.append(
-                {"type": "line", "x0": low, "x1": high, "y0": height, "y1": height,
-                 "line": {"color": "#64748b", "width": 5}}
-            )  # fmt: skip
+    rows, difference = record["methods"], record["critical_difference"]
+    alike = [] if difference is None else groups_alike(rows, difference)
+    with drawing():
+        figure, axes = _listing([row["method"] for row in rows], "mean rank", above=14 * len(alike))
+        for place, row in enumerate(rows):
+            words = f"{row['method']}: mean rank {row['rank']:.2f}"
+            interval = (row["low"], row["high"]) if row["low"] < row["high"] else None
+            _mark(axes, place, row["rank"], interval, place == 0, words, digits=3)
+        for number, (low, high) in enumerate(alike):
+            height = -0.6 - 14 / ROW * (number + 0.5)
+            (bar,) = axes.plot([low, high], [height] * 2, color=SOFT, linewidth=5,
+                               solid_capstyle="butt")  # fmt: skip
+            says(bar, f"mean ranks {low:.2f} to {high:.2f} are not told apart")
     note = "Mean place by test score over the tables, with 95 % intervals; better is to the left. "
     if difference is None:
         note += "One table has no critical difference."
@@ -107,92 +107,170 @@ def mean_ranks(record: dict[str, Any]) -> Chart:
         )
     if record["friedman_p"] is not None:
         note += f" Friedman's test that all are alike: p = {record['friedman_p']:.2g}."
-    return _chart(
-        "Who wins over all tables",
-        note,
-        traces,
-        xaxis=_axis("mean rank"),
-        yaxis=_axis("", range=[-0.6, len(rows) - 0.1 + 0.25 * len(shapes)]),
-        shapes=shapes,
-        height=140 + 40 * len(rows),
-        showlegend=False,
-    )
+    return Chart("Who wins over all tables", note, figure)
+
+
+def _listing(names: Sequence[str], label: str, above: float = 0) -> "tuple[Figure, Axes]":
+    """Axes with a row a name, the first on top; `above` are pixels over them."""
+    figure, axes = new_figure(height=ROW * len(names) + 56 + above)
+    for place, name in enumerate(names):
+        axes.text(0, place - 0.22, shortened(name), transform=axes.get_yaxis_transform(),
+                  va="center", color=INK)  # fmt: skip
+    axes.set_ylim(len(names) - 0.4, -0.6 - above / ROW)
+    axes.set_yticks([])
+    axes.spines["left"].set_visible(False)
+    axes.set_xlabel(label)
+    axes.xaxis.set_major_locator(_few())
+    axes.margins(x=0.06)
+    return figure, axes
+
+
+def _mark(
+    axes: "Axes",
+    place: int,
+    value: float,
+    interval: tuple[float, float] | None,
+    wins: bool,
+    words: str,
+    digits: int = 4,
+    drawn: float | None = None,
+) -> None:
+    """A point, its interval and its number, in the row `place`; a triangle where it is `drawn`
+    nearer than it is.
+    """
+    at = value if drawn is None else drawn
+    colour, height = (WINNER if wins else OTHER), place + 0.18
+    if interval is not None:
+        low, high = interval
+        (line,) = axes.plot([low, high], [height] * 2, "|-", color=colour, linewidth=2,
+                            markersize=8, markeredgewidth=2, clip_on=False)  # fmt: skip
+        words += f" ({number_text(low, digits)} to {number_text(high, digits)})"
+        says(line, words)
+    shape = "o" if at == value else ">" if value > at else "<"
+    (point,) = axes.plot(at, height, shape, color=colour, markersize=9, clip_on=False)
+    says(point, words)
+    axes.text(1, place - 0.22, number_text(value, digits), transform=axes.get_yaxis_transform(),
+              ha="right", va="center", color=SOFT)  # fmt: skip
 
 
 def costs(rows: Sequence[dict[str, Any]], metric: dict[str, str], winner: str) -> list[Chart]:
     """Score against training time, prediction time and size on disk."""
     sides = (
-        ("fit_seconds", "At what training time", "seconds to fit (log)"),
-        ("predict_ms", "At what prediction time", "milliseconds per 1000 rows (log)"),
-        ("size_mb", "At what size", "MB on disk (log)"),
+        ("fit_seconds", "At what training time", "seconds to fit"),
+        ("predict_ms", "At what prediction time", "milliseconds per 1000 rows"),
+        ("size_mb", "At what size", "MB on disk"),
     )
+    corner = "Lower" if metric["mode"] == "min" else "Upper"
+    drawn, off = to_scale([row["mean"] for row in rows], metric["mode"])
     made = []
     for column, title, label in sides:
-        traces = [
-            {
-                "type": "scatter",
-                "mode": "markers+text",
-                "x": [max(row[column], 1e-6)],
-                "y": [row["mean"]],
-                "text": [row["method"]],
-                # neighbours in the ranking are neighbours here: their names go to different sides
-                "textposition": "bottom center" if place % 2 else "top center",
-                "cliponaxis": False,
-                "marker": {"size": 13, "color": WINNER if row["method"] == winner else OTHER},
-                "hovertemplate": f"{row['method']}: %{{y:.5g}} at %{{x:.3g}}<extra></extra>",
-            }
-            for place, row in enumerate(rows)
-        ]
         values = [max(row[column], 1e-6) for row in rows]
-        span = [float(np.log10(min(values)) - 0.4), float(np.log10(max(values)) + 0.4)]
-        made.append(
-            _chart(
-                title,
-                "Lower left is better." if metric["mode"] == "min" else "Upper left is better.",
-                traces,
-                xaxis=_axis(label, type="log", range=span),
-                yaxis=_axis(metric["name"]),
-                showlegend=False,
-            )
-        )
+        with drawing():
+            figure, axes = new_figure(height=270)
+            axes.set_xscale("log")
+            axes.set_xlim(min(values) / 2, max(values) * 2)
+            _log_ticks(axes)
+            axes.set_xlabel(f"{label} (log)")
+            axes.set_ylabel(metric["name"])
+            axes.yaxis.set_major_locator(_few())
+            axes.margins(y=0.15)
+            for row, value, score in zip(rows, values, drawn, strict=True):
+                colour = WINNER if row["method"] == winner else OTHER
+                shape = "o" if score == row["mean"] else "^" if row["mean"] > score else "v"
+                (point,) = axes.plot(value, score, shape, color=colour, markersize=9)
+                says(point, f"{row['method']}: {metric['name']} {number_text(row['mean'])} at "
+                            f"{number_text(value, 3)} {label}")  # fmt: skip
+            name_points(figure, axes, list(zip(values, drawn, strict=True)),
+                        [row["method"] for row in rows])  # fmt: skip
+        note = f"{corner} left is better." + (BEYOND if any(off) else "")
+        made.append(Chart(title, note, figure))
     return made
 
 
-def learning_curves(finished: Iterable[Run]) -> Chart | None:
-    """The monitored validation score by epoch; a method's seeds share a colour."""
-    traces: list[dict[str, Any]] = []
-    colours: dict[str, str] = {}
-    for run in finished:
-        lines = [line for line in run.history if "epoch" in line and line.get("metrics")]
-        name = _monitored(lines)
-        if name is None:
-            continue
-        slug = run.record["slug"]
-        colour = colours.setdefault(slug, COLOURS[len(colours) % len(COLOURS)])
-        traces.append(
-            {
-                "type": "scatter",
-                "mode": "lines",
-                "x": [line["epoch"] for line in lines],
-                "y": [line["metrics"].get(name) for line in lines],
-                "name": slug,
-                "legendgroup": slug,
-                "showlegend": all(trace["name"] != slug for trace in traces),
-                "line": {"color": colour, "width": 2},
-                "hovertemplate": f"{slug} seed {run.record['seed']}, epoch %{{x}}: %{{y:.5g}}"
-                "<extra></extra>",
-            }
-        )
-    if not traces:
-        return None
-    return _chart(
+def _few() -> Any:
+    """Ticks that have room side by side on a phone."""
+    from matplotlib.ticker import MaxNLocator
+
+    return MaxNLocator(nbins=4, steps=[1, 2, 2.5, 5, 10])
+
+
+def _log_ticks(axes: "Axes") -> None:
+    """Two to five round ticks on a logarithmic x axis, written as plain numbers."""
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+    low, high = axes.get_xlim()
+    decades = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
+    for heads in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 7)):
+        ticks = [
+            head * 10.0**decade
+            for decade in decades
+            for head in heads
+            if low <= head * 10.0**decade <= high
+        ]
+        if len(ticks) > 1:
+            break
+    axes.xaxis.set_major_locator(FixedLocator(ticks[:: -(-len(ticks) // 5)]))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+
+
+def learning_curves(finished: Sequence[Run]) -> Chart | None:
+    """The monitored validation score by epoch; a method's seeds share a colour.
+
+    Colours go by the order of the methods in `finished`, those without epochs counted too.
+    """
+    methods = list(dict.fromkeys(method_of(run.record) for run in finished))
+    drawn: set[str] = set()
+    with drawing():
+        figure, axes = new_figure(height=240)
+        for run in finished:
+            lines = [line for line in run.history if "epoch" in line and line.get("metrics")]
+            watched = _monitored(lines)
+            if watched is None:
+                continue
+            method = method_of(run.record)
+            place = methods.index(method)
+            step = -(-len(lines) // LONGEST_LINE)
+            told = [*zip(_running(lines), lines, strict=True)]
+            kept = told[::-step][::-1]  # the last one stays
+            found = [
+                (epoch, line["metrics"][watched])
+                for epoch, line in kept
+                if line["metrics"].get(watched) is not None
+            ]
+            (curve,) = axes.plot(
+                *zip(*found, strict=True), color=colour_of(place), linestyle=dash_of(place),
+                marker="o" if len(found) == 1 else None,
+                label="_" if method in drawn else method,
+            )  # fmt: skip
+            drawn.add(method)
+            last = found[-1]
+            says(curve, f"{method}, seed {run.record['seed']}: {number_text(last[1])} at epoch "
+                        f"{last[0]}, the last")  # fmt: skip
+        if not drawn:
+            return None
+        axes.set_xlabel("epoch")
+        axes.set_ylabel("validation")
+        axes.xaxis.set_major_locator(_few())
+        axes.yaxis.set_major_locator(_few())
+        legend_below(figure, axes)
+    return Chart(
         "How they learned",
         "The validation score that early stopping watches, by epoch; a line a seed. Methods "
         "without epochs are not shown.",
-        traces,
-        xaxis=_axis("epoch"),
-        yaxis=_axis("validation"),
+        figure,
     )
+
+
+def _running(lines: Sequence[dict[str, Any]]) -> list[int]:
+    """The epochs of all phases in one count: each phase begins again at one."""
+    counted, before, last, phase = [], 0, 0, None
+    for line in lines:
+        if line.get("phase") != phase:
+            phase, before = line.get("phase"), before + last
+        last = line["epoch"]
+        counted.append(before + last)
+    return counted
 
 
 def _monitored(lines: Sequence[dict[str, Any]]) -> str | None:
@@ -202,99 +280,27 @@ def _monitored(lines: Sequence[dict[str, Any]]) -> str | None:
     return next(iter(watched or others or names), None)
 
 
-def calibration(finished: Sequence[Run]) -> Chart | None:
-    """How often a predicted probability comes true, for the likeliest class."""
-    traces: list[dict[str, Any]] = [
-        {
-            "type": "scatter", "mode": "lines", "x": [0, 1], "y": [0, 1], "name": "perfect",
-            "line": {"dash": "dot", "color": OTHER}, "hoverinfo": "skip",
-        }
-    ]  # fmt: skip
-    seen: set[str] = set()
-    for run in finished:
-        slug = run.record["slug"]
-        if slug in seen:
-            continue
-        seen.add(slug)
-        table = run.predictions
-        columns = [name for name in table if name.startswith("probability_")]
-        probability = table[columns].to_numpy(float)
-        confident = probability.max(1)
-        right = (table["prediction"].astype(str) == table["target"].astype(str)).to_numpy(float)
-        bins = np.clip((confident * 10).astype(int), 0, 9)
-        points = [
-            (confident[bins == b].mean(), right[bins == b].mean(), int((bins == b).sum()))
-            for b in range(10)
-            if (bins == b).sum() >= 10
-        ]
-        colour = COLOURS[(len(seen) - 1) % len(COLOURS)]
-        traces.append(
-            {
-                "type": "scatter",
-                "mode": "lines+markers",
-                "x": [point[0] for point in points],
-                "y": [point[1] for point in points],
-                "customdata": [point[2] for point in points],
-                "name": slug,
-                "line": {"color": colour},
-                "hovertemplate": f"{slug}: says %{{x:.2f}}, right %{{y:.2f}} "
-                "(%{customdata} rows)<extra></extra>",
-            }
-        )
-    return _chart(
-        "Can the probabilities be trusted",
-        "Share of right answers among test rows by the probability given to the answer (first "
-        "seed, bins of at least 10 rows); on the dotted line a probability means what it says.",
-        traces,
-        xaxis=_axis("predicted probability"),
-        yaxis=_axis("share that was right"),
-    )
-
-
-def residuals(run: Run) -> Chart:
-    """Target minus prediction against the prediction, on at most 2000 test rows."""
-    table = run.predictions
-    if len(table) > 2000:
-        table = table.sample(2000, random_state=0)
-    prediction = table["prediction"].to_numpy(float)
-    error = table["target"].to_numpy(float) - prediction
-    trace = {
-        "type": "scattergl" if len(table) > 5000 else "scatter",
-        "mode": "markers",
-        "x": [float(f"{value:.6g}") for value in prediction],
-        "y": [float(f"{value:.6g}") for value in error],
-        "marker": {"size": 5, "opacity": 0.35, "color": WINNER},
-        "hovertemplate": "predicted %{x:.4g}, off by %{y:.4g}<extra></extra>",
-    }
-    return _chart(
-        f"Where {run.record['slug']} errs",
-        "Target minus prediction on test rows (at most 2000).",
-        [trace],
-        xaxis=_axis("prediction"),
-        yaxis=_axis("target - prediction", zerolinecolor="#94a3b8"),
-        showlegend=False,
-    )
-
-
 def importance(found: Sequence[dict[str, Any]], metric: dict[str, str]) -> Chart:
     """Permutation importance of the winner, the 20 largest."""
-    shown = list(reversed(found[:20]))
-    trace = {
-        "type": "bar",
-        "orientation": "h",
-        "x": [item["mean"] for item in shown],
-        "y": [item["column"] for item in shown],
-        "error_x": {"type": "data", "array": [item["std"] for item in shown], "thickness": 1.5},
-        "marker": {"color": WINNER},
-        "hovertemplate": "%{y}: %{x:.4g}<extra></extra>",
-    }
-    return _chart(
+    shown = found[:20]
+    with drawing():
+        figure, axes = new_figure(height=23 * len(shown) + 56)
+        for place, item in enumerate(shown):
+            (bar,) = axes.barh(place, item["mean"], height=0.62, color=WINNER)
+            ends = [item["mean"] - item["std"], item["mean"] + item["std"]]
+            (spread,) = axes.plot(ends, [place] * 2, color=INK, linewidth=1.2)
+            words = f"{item['column']}: {number_text(item['mean'])} ± {number_text(item['std'], 2)}"
+            says(bar, words)
+            says(spread, words)
+        axes.set_yticks(range(len(shown)), [shortened(item["column"], 20) for item in shown])
+        axes.tick_params(axis="y", labelcolor=INK)
+        axes.set_ylim(len(shown) - 0.4, -0.6)
+        axes.grid(visible=False, axis="y")
+        axes.set_xlabel(f"loss in {metric['name']}")
+        axes.xaxis.set_major_locator(_few())
+    return Chart(
         "Which columns the winner uses",
         f"How much worse {metric['name']} gets when a column is shuffled (validation rows, mean "
         "and spread of three shuffles).",
-        [trace],
-        xaxis=_axis(f"loss in {metric['name']}"),
-        yaxis=_axis(""),
-        height=110 + 26 * len(shown),
-        showlegend=False,
+        figure,
     )

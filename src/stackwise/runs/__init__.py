@@ -11,11 +11,33 @@ on. A lock keeps two processes out of one run.
 """
 
 from stackwise.runs.derive import derive_run
-from stackwise.runs.fit import fit_run, fitting, keep_learner
-from stackwise.runs.folder import FORMAT, OnEvent, Run, find, load, opened
+from stackwise.runs.fit import fit_run, fitting, foldable, keep_learner
+from stackwise.runs.folder import FORMAT, REFITTED, OnEvent, Run, find, kept_folder, load
+from stackwise.runs.holding import Held, opened, tidy
+from stackwise.runs.opening import open_delta, open_reference, split_reference
+from stackwise.runs.refitted import refit_run
 from stackwise.runs.request import chosen_knobs, folder_hash
 
 __all__ = [
-    "FORMAT", "OnEvent", "Run", "chosen_knobs", "derive_run", "find", "fit_run", "fitting",
-    "folder_hash", "keep_learner", "load", "opened",
+    "FORMAT",
+    "REFITTED",
+    "Held",
+    "OnEvent",
+    "Run",
+    "chosen_knobs",
+    "derive_run",
+    "find",
+    "fit_run",
+    "fitting",
+    "foldable",
+    "folder_hash",
+    "keep_learner",
+    "kept_folder",
+    "load",
+    "open_delta",
+    "open_reference",
+    "opened",
+    "refit_run",
+    "split_reference",
+    "tidy",
 ]  # fmt: skip

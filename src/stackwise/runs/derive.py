@@ -1,6 +1,6 @@
 """Apply a transform or a probe to a model, and keep what comes out as a run."""
 
-import shutil
+import functools
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,8 +8,13 @@ from typing import Any, Literal
 
 from stackwise import processes
 from stackwise.catalog import Entry, card
-from stackwise.files import write_json
-from stackwise.runs.folder import OnEvent, Run, opened
+from stackwise.files import remove
+from stackwise.models import check_named
+from stackwise.protocols import Task
+from stackwise.runs.beside import judged_before, measured
+from stackwise.runs.folder import OnEvent, Run
+from stackwise.runs.holding import opened
+from stackwise.runs.opening import open_reference, split_reference
 from stackwise.runs.record import (
     computing_threads,
     finish,
@@ -44,29 +49,30 @@ def derive_run(
 
     Args:
         reference: a run folder, a model folder, a packaged model's name, a hub id or an object.
-        data: a loaded task, what the method takes as its data, or for a transform of a language
-            model a text file; `batch_size` among the knobs is then the rows of 128 tokens a step.
-        track: tensorboard, mlflow or none; None asks the environment's STACKWISE_TRACK. A probe
-            trains nothing and is not tracked.
+        data: a loaded task, or what the method takes as its data.
+        track: trackers such as tensorboard, or none; None asks the environment's
+            STACKWISE_TRACK. A probe trains nothing and is not tracked.
     """
     of = card(slug)
     entry = of.entry(kind)
     values = chosen_knobs(of, entry, preset, knobs or {})
     values |= shared_knobs(entry, knobs, random_state=seed, device=device, time_limit=time_limit)
     asked = "apply" if kind == "transform" else kind  # the command's word
+    if isinstance(reference, (str, Path)):
+        check_named(split_reference(str(reference))[0])
     request = derived_request(asked, slug, reference, values, preset, seed, data)
     out = Path(out)
-    from stackwise.training.trackers import chosen, tracked
+    from stackwise.training.tracking.trackers import chosen, tracked
 
     trackers = chosen(track) if kind == "transform" and processes.is_first() else ()
     processes.join(device)
-    with opened(out, request, resume=resume) as finished, computing_threads(threads) as used:
-        if finished:
+    with opened(out, request, resume=resume) as held, computing_threads(threads) as used:
+        if held.finished:
             return Run(out)
         record = new_record(kind, of, entry, values, preset, seed, used, command)
         record["model"] = request["model"]
         if processes.is_first():
-            write_json(out / "run.json", record)
+            held.say("run.json", record)
         done = processes.is_first() and data is None
         done = done and _done_on_disk(entry, reference, out, record, values)
         if processes.told_by_first(done):
@@ -75,12 +81,12 @@ def derive_run(
         with tracked(trackers, out, record) as told:
             with run_session(out, resume, on_event, time_limit, told):
                 started = time.perf_counter()
-                if kind == "transform":
-                    data = _read_text(model, data, values)
                 result = entry.load()(model, data, **values)
                 seconds = time.perf_counter() - started
             record["seconds"] = {"fit": seconds}
             if processes.is_first():
+                if on_event is not None:
+                    on_event({"state": "concluding", "note": "scoring and keeping what came out"})
                 _keep_derived(kind, out, record, model, result, data)
         processes.wait()
     return Run(out)
@@ -97,7 +103,7 @@ def _done_on_disk(
     if method is None or folder is None:
         return False
     began = time.perf_counter()
-    shutil.rmtree(out / "model", ignore_errors=True)  # of a run that was killed
+    remove(out / "model")  # of a run that was killed
     every = {name: spec.default for name, spec in entry.knobs.items()} | dict(values)
     if not method(folder, out / "model", **every):
         return False
@@ -113,57 +119,35 @@ def _keep_derived(
     if kind == "probe":
         result.save(out)
         finish(out, record)
-    elif hasattr(result, "predict") and hasattr(data, "part"):
+        return
+    from stackwise.models import as_stored, lay_beside, save_model, stored_dtype
+
+    if stored_dtype(model) is not None:
+        result.stored_dtype = stored_dtype(model)
+        as_stored(result)  # so that what is judged is what is kept
+    beside = functools.partial(_note_beside, record, model, result, data)
+    if hasattr(result, "predict") and isinstance(data, Task):
         record["data"] = data.describe()
-        write_json(out / "columns.json", data.columns)
         seconds = trained_seconds(Run(out), record["seconds"]["fit"])
-        finish_learner(out, record, result, data, seconds)
-    else:
-        from stackwise.models import save_model
-
-        save_model(result, out if hasattr(result, "predict") else out / "model")
-        _copy_tokenizer(model, out / "model")
-        if hasattr(data, "judge"):
-            _judge_beside(out, record, model, result, data)
-        finish(out, record)
-
-
-def _judge_beside(out: Path, record: dict[str, Any], model: Any, result: Any, task: Any) -> None:
-    """Score what a transform made, and beside it the model that it was made of."""
-    record["data"] = task.describe()
-    judge_parts(out, record, result, task, record["seconds"]["fit"])
-    began = time.perf_counter()
-    scores = {part: task.judge(model, part).scores for part in ("validation", "test")}
-    record["before"] = {
-        "slug": "the model as it was",
-        "scores": scores,
-        "size_bytes": sum(p.numel() * p.element_size() for p in model.parameters()),
-        "seconds": {"fit": 0.0, "judge": time.perf_counter() - began},
-    }
+        finish_learner(out, record, result, data, seconds, also=beside)
+        return
+    save_model(result, out if hasattr(result, "predict") else out / "model")
+    lay_beside(model, out / "model")
+    if isinstance(data, Task):
+        record["data"] = data.describe()
+        judge_parts(out, record, result, data, record["seconds"]["fit"])
+    beside()
+    finish(out, record)
 
 
-def _read_text(model: Any, data: Any, values: Mapping[str, Any]) -> Any:
-    """A text file as batches of the language model; anything else as it is."""
-    from torch import nn
-
-    if not isinstance(data, (str, Path)) or not isinstance(model, nn.Module):
-        return data
-    from stackwise.tasks.text_batches import ROWS, language_batches
-
-    return language_batches(model, Path(data), rows=values.get("batch_size", ROWS))
+def _note_beside(record: dict[str, Any], model: Any, result: Any, data: Any) -> None:
+    """Measure the model as it was beside what was made of it; this is kept already."""
+    record["measured"] = {"before": measured(model), "after": measured(result)}
+    if isinstance(data, Task):
+        record["before"] = judged_before(model, data)
 
 
 def _opened_model(reference: Any) -> Any:
-    """The model that is named; of a learner that trained a language model, that model."""
-    from stackwise.models import open_model
-
-    model = open_model(reference)
+    """The model that is named, deltas on; of a learner on language, the model that it holds."""
+    model = open_reference(reference)
     return getattr(model, "model_", model)
-
-
-def _copy_tokenizer(model: Any, folder: Path) -> None:
-    """Lay the tokenizer beside a transformed model, where the one it came from has it."""
-    source = Path(getattr(model, "name_or_path", "") or "?")
-    if source.is_dir() and folder.is_dir():
-        for path in source.glob("*token*"):
-            shutil.copy2(path, folder / path.name)

@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from stackwise import processes
-from stackwise.catalog import card
-from stackwise.errors import NotInstalled
-from stackwise.runs.folder import OnEvent, Run, opened
+from stackwise.catalog import Entry, card
+from stackwise.errors import KnobError, NotInstalled
+from stackwise.protocols import Chooses, Foldable, Task
+from stackwise.runs.apart import judged_apart
+from stackwise.runs.folder import OnEvent, Run
+from stackwise.runs.holding import Held, opened
 from stackwise.runs.record import (
     begin_learner,
     computing_threads,
@@ -23,7 +26,7 @@ from stackwise.runs.request import chosen_knobs, shared_knobs
 
 def fit_run(
     slug: str,
-    task: Any,
+    task: Task,
     *,
     out: Path | str,
     knobs: Mapping[str, Any] | None = None,
@@ -35,6 +38,7 @@ def fit_run(
     time_limit: float | None = None,
     bag: int | None = None,
     variant: str | None = None,
+    choosing: bool = False,
     on_event: OnEvent | None = None,
     command: str | None = None,
     track: str | None = None,
@@ -42,19 +46,21 @@ def fit_run(
     """Fit the method `slug` on `task`, judge it once on the test part, and keep the run in `out`.
 
     Args:
-        task: a loaded task (`TableTask.load(...)`).
+        task: a loaded task.
         knobs: values, or words from a command line, that override the preset's.
         bag: fit that many times, each with one fold of the training and validation rows held out,
-            and average; see `stackwise.tasks.table.bagged`.
+            and average, where the task can be parted into folds.
         variant: what sets this run apart from others of its method, such as `tuned`.
+        choosing: judge it, in validation, by samples that did not stop it, where the task keeps
+            some apart: that score chooses between methods.
         time_limit: seconds of training; the best state so far is kept.
-        track: tensorboard, mlflow or none; None asks the environment's STACKWISE_TRACK.
+        track: trackers such as tensorboard, or none; None asks the environment's STACKWISE_TRACK.
 
     Raises:
         RunError: `out` cannot be used. KnobError: a knob is unknown or out of range.
     """
     of = card(slug)
-    entry = of.entry("learner", task.problem)
+    entry = of.entry("learner", task.problem, task=task.name)
     if of.lacking:
         raise NotInstalled(of.lacking)
     values = chosen_knobs(of, entry, preset, knobs or {})
@@ -67,42 +73,60 @@ def fit_run(
         "seed": seed,
         "data": task.data_hash,
         "bag": bag,
+        "choosing": choosing or None,
     }
-    folds = None if bag is None else task.folds(bag)
+    folds = None if bag is None else foldable(task).folds(bag)
     out = Path(out)
-    from stackwise.training.trackers import chosen, tracked
+    from stackwise.training.tracking.trackers import chosen, tracked
 
     trackers = chosen(track) if processes.is_first() else ()
     processes.join(device)
-    with opened(out, request, resume=resume) as finished, computing_threads(threads) as used:
-        if finished:
+    with opened(out, request, resume=resume) as held, computing_threads(threads) as used:
+        if held.finished:
             return Run(out)
         record = new_record("fit", of, entry, values, preset, seed, used, command)
         if processes.is_first():
-            begin_learner(out, record, task, variant=variant, bag=bag)
+            begin_learner(held, record, task, variant=variant, bag=bag)
         learner = entry.load()(**values)
         with tracked(trackers, out, record) as told:
             with run_session(out, resume, on_event, time_limit, told):
+                apart = None
+                if choosing and folds is None and isinstance(task, Chooses):
+                    apart = judged_apart(task, learner, out)
                 started = time.perf_counter()
-                if folds is None:
-                    task.fit(learner)
+                if folds is not None:
+                    learner = foldable(task).bagged(learner, folds)
                 else:
-                    from stackwise.tasks.table.bagged import Bagged
-
-                    learner = Bagged(learner).fit(task, folds)
+                    (task if apart is None else apart.task).fit(learner)
                 seconds = time.perf_counter() - started
             seconds = getattr(learner, "seconds_", seconds)
             if processes.is_first():
-                finish_learner(out, record, learner, task, trained_seconds(Run(out), seconds))
+                if on_event is not None:
+                    on_event({"state": "concluding", "note": "scoring the held-out rows"})
+                finish_learner(
+                    out, record, learner, task, trained_seconds(Run(out), seconds), apart=apart
+                )
         processes.wait()
     return Run(out)
+
+
+def foldable(task: Any) -> Any:
+    """The task, where its samples can be parted into folds.
+
+    Raises:
+        KnobError: they cannot.
+    """
+    if not isinstance(task, Foldable):
+        raise KnobError(f"runs on a {task.name} cannot be bagged; leave out --bag")
+    return task
 
 
 def keep_learner(
     out: Path | str,
     slug: str,
+    entry: Entry,
     learner: Any,
-    task: Any,
+    task: Task,
     *,
     seed: int,
     variant: str,
@@ -113,9 +137,8 @@ def keep_learner(
     of = card(slug)
     out = Path(out)
     with computing_threads(None) as used:
-        record = new_record("fit", of, of.entry("learner", task.problem), {}, None, seed, used,
-                             command)  # fmt: skip
-        begin_learner(out, record, task, variant=variant, bag=None)
+        record = new_record("fit", of, entry, {}, None, seed, used, command)
+        begin_learner(Held(out), record, task, variant=variant, bag=None)
         finish_learner(out, record, learner, task, fit_seconds)
     return Run(out)
 
@@ -123,7 +146,7 @@ def keep_learner(
 @contextlib.contextmanager
 def fitting(
     slug: str,
-    task: Any,
+    task: Task,
     knobs: Mapping[str, Any],
     *,
     seed: int = 0,
@@ -135,7 +158,7 @@ def fitting(
     """Fit a learner that nobody keeps, such as a trial of a search. Yields it, fitted."""
     from stackwise.training.session import session
 
-    entry = card(slug).entry("learner", task.problem)
+    entry = card(slug).entry("learner", task.problem, task=task.name)
     values = entry.check(knobs)
     values |= shared_knobs(entry, knobs, random_state=seed, device=device, threads=threads)
     with computing_threads(threads):

@@ -1,23 +1,47 @@
-"""A run folder: read when it is asked, held by one process while it is written."""
+"""A run folder, read when it is asked: its record, its history, its predictions, what it made."""
 
-import contextlib
-import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from stackwise import processes
-from stackwise.errors import RunError, StackwiseError, TrainingError
-from stackwise.files import plain, read_json, write_json
+from stackwise.errors import RunError
+from stackwise.files import check_shape, read_file, read_json, read_lines
+from stackwise.places import check_contained, inside
+from stackwise.shapes import SCORE
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
 FORMAT = 1
+REFITTED = "refit"
+"""In a study's folder: the winner, fitted again on all samples."""
 OnEvent = Callable[[dict[str, Any]], None]
+RECORD = {
+    "status": str, "kind": str, "slug": str, "title": str, "seed": int, "command": str,
+    "threads": int, "versions": {"*": object}, "machine": {"*": object}, "commit?": (str, None),
+    "variant?": (str, None), "data?": ({"name": str, "task?": str}, None),
+    "model?": {"reference?": str},
+    "scores?": {"*": {"*": SCORE}}, "seconds?": {"*": SCORE}, "size_bytes?": int, "notes?": [str],
+}  # fmt: skip
+"""What run.json holds from the start."""
+FINISHED = {"size_bytes": int, "seconds": {"fit": SCORE}}
+"""What it holds besides once the run is finished."""
+JUDGED = {
+    "metric": {"name": str, "mode": str},
+    "scores": dict,
+    "seconds": {"fit": SCORE, "predict_per_1000_rows": SCORE},
+}
+"""What it holds besides once a learner was fitted and judged."""
+KEPT = {"winner": {"folder": str}, "refit?": ({"folder?": (str, None)}, None)}
+"""What study.json says of the run to keep."""
+COLUMNS = [{"column": str, "kind": str, "done": str}]
+"""What columns.json says was done with each column."""
+EPOCH = {"fit?": int, "epoch?": SCORE, "seconds?": SCORE, "metrics?": {"*": SCORE}}
+"""A line of metrics.jsonl."""
 
 
 @dataclass(frozen=True)
@@ -28,13 +52,19 @@ class Run:
 
     @property
     def record(self) -> dict[str, Any]:
-        """The content of run.json."""
-        record = read_json(self.folder / "run.json")
-        if not isinstance(record, dict) or record.get("format", 0) > FORMAT:
-            raise RunError(
-                f"{self.folder} was written by a newer stackwise (format {record.get('format')}, "
-                f"this one reads up to {FORMAT})"
-            )
+        """The content of run.json.
+
+        Raises:
+            RunError: it is missing, damaged or of a newer version.
+        """
+        path = self.folder / "run.json"
+        record: dict[str, Any] = read_json(path, RECORD, newest=FORMAT)
+        if record["status"] == "finished":
+            check_shape(path, record, FINISHED)
+            if record["kind"] == "fit":
+                check_shape(path, record, JUDGED)
+                judged = {record["metric"]["name"]: SCORE}
+                check_shape(path, record, {"scores": {"validation": judged, "test": judged}})
         return record
 
     @property
@@ -45,13 +75,7 @@ class Run:
     @property
     def history(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl; a line that a kill cut off is left out."""
-        path = self.folder / "metrics.jsonl"
-        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-        parsed = []
-        for line in lines:
-            with contextlib.suppress(json.JSONDecodeError):
-                parsed.append(json.loads(line))
-        return parsed
+        return read_lines(self.folder / "metrics.jsonl", EPOCH)
 
     @property
     def predictions(self) -> "pd.DataFrame":
@@ -62,122 +86,91 @@ class Run:
         """The predictions on a part; on validation rows a bagged run's are out of fold."""
         import pandas as pd
 
-        return pd.read_parquet(self.folder / f"{part}_predictions.parquet")
+        return read_file(self.folder / f"{part}_predictions.parquet", pd.read_parquet)
+
+    @property
+    def problem(self) -> str | None:
+        """Why the run cannot be read, in one sentence; None where it can."""
+        import pyarrow.parquet
+
+        try:
+            if (self.folder / "columns.json").is_file():
+                read_json(self.folder / "columns.json", COLUMNS)
+            if self.finished and self.record["kind"] == "fit":
+                for part in ("validation", "test"):
+                    path = self.folder / f"{part}_predictions.parquet"
+                    read_file(path, pyarrow.parquet.read_metadata)
+        except RunError as error:
+            return str(error)
+        return None
+
+    def push_to_hub(
+        self, repository: str, *, private: bool = True, token: str | None = None
+    ) -> str:
+        """Put the run on the Hugging Face hub, without rows of its data; returns its address.
+
+        Of a language model it is the model folder, which loads in plain transformers, and the card.
+
+        Args:
+            repository: `owner/name`. private: a repository that is made is private.
+            token: of the hub; None takes the one of `hf auth login`.
+
+        Raises:
+            RunError: the run is not finished. ModelError: the hub refused.
+        """
+        from stackwise import hub
+
+        if not self.finished:
+            raise RunError(f"{self.folder} is not finished; repeat its command with --resume")
+        model = self.folder / "model"
+        if not (model / "config.json").is_file():
+            return hub.upload(self.folder, repository, private=private, token=token)
+        with tempfile.TemporaryDirectory() as place:
+            both = Path(shutil.copytree(model, Path(place) / "model"))
+            shutil.copyfile(self.folder / "README.md", both / "README.md")
+            return hub.upload(both, repository, private=private, token=token)
 
 
 def load(run: Path | str) -> Any:
     """Give back what a finished run made: a fitted learner, a model or `Findings`.
 
-    Of a study it is what its winner made.
+    Of a study it is what its winner made; of a folder that a learner's `save` wrote, the learner.
 
     Raises:
         RunError: the folder is no run, is unfinished or damaged.
     """
-    folder = Path(run)
-    if (folder / "study.json").is_file():
-        folder = folder / read_json(folder / "study.json")["winner"]["folder"]
+    folder = kept_folder(run)
     if not (folder / "run.json").is_file():
+        if (folder / "model.json").is_file():
+            from stackwise.models import load_learner
+
+            return load_learner(folder)
         raise RunError(f"{folder} is not a stackwise run: it has no run.json")
+    check_contained(folder)
     record = Run(folder).record
-    if record["status"] != "finished":
-        raise RunError(
-            f"{folder} is not finished (status {record['status']}); "
-            "repeat its command with --resume"
-        )
-    if record["kind"] == "probe":
+    if record["status"] == "finished" and record["kind"] == "probe":
         from stackwise.findings import Findings
 
         return Findings.load(folder)
     from stackwise import models
 
-    if (folder / "model.json").is_file():
-        return models.load_learner(folder)
-    return models.open_model(folder / "model")
+    return models.model_of_run(folder, record["status"])
+
+
+def kept_folder(reference: Path | str) -> Path:
+    """The folder of a run; of a study, that of what it keeps: its winner, fitted again on all
+    samples where that was asked for.
+    """
+    folder = Path(reference)
+    if not (folder / "study.json").is_file():
+        return folder
+    found = read_json(folder / "study.json", KEPT, newest=FORMAT)
+    if (found.get("refit") or {}).get("folder") is not None:
+        return folder / REFITTED
+    return inside(folder, found["winner"]["folder"])
 
 
 def find(root: Path | str = ".") -> list[Run]:
     """Every run folder at or below `root`, oldest first."""
-    paths = sorted(Path(root).rglob("run.json"), key=lambda path: path.stat().st_mtime)
-    return [Run(path.parent) for path in paths]
-
-
-@contextlib.contextmanager
-def opened(out: Path | str, request: Mapping[str, Any], *, resume: bool) -> Iterator[bool]:
-    """Hold the folder of a run while it is written.
-
-    Args:
-        out: the folder; made where it is missing.
-        request: what was asked for. A folder that was started with another request is refused.
-        resume: go on where a run of the same request is there.
-
-    Yields:
-        True where the run is finished already.
-
-    Raises:
-        RunError: the folder is not empty and `resume` is off, holds something else, was started
-            with other settings, or another process writes it.
-    """
-    if not processes.is_first():  # the first holds the folder for all
-        said = processes.told_by_first(None)
-        if isinstance(said, StackwiseError):
-            raise said
-        yield said
-        return
-    with contextlib.ExitStack() as held:
-        try:
-            finished = held.enter_context(_held(Path(out), request, resume=resume))
-        except StackwiseError as error:
-            processes.told_by_first(error)
-            raise
-        yield processes.told_by_first(finished)
-
-
-@contextlib.contextmanager
-def _held(out: Path, request: Mapping[str, Any], *, resume: bool) -> Iterator[bool]:
-    """`opened`, of the one process that writes."""
-    import filelock
-
-    if out.exists() and not out.is_dir():
-        raise RunError(f"{out} is a file; --out must name a folder for the run")
-    made = next((p for p in reversed([out, *out.parents]) if not p.exists()), None)
-    here = [path for path in out.iterdir() if path.name != ".lock"] if out.is_dir() else []
-    if here and not resume:
-        raise RunError(
-            f"{out} is not empty; add --resume to go on with it, or name another folder with --out"
-        )
-    if here and not (out / "request.json").is_file():
-        raise RunError(f"{out} is not empty and holds no run; name another folder with --out")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(out / ".lock", timeout=0)
-        lock.acquire()
-    except filelock.Timeout as error:
-        raise RunError(f"{out} is being written by another process; wait for it to end") from error
-    except OSError as error:
-        raise RunError(f"{out} cannot be written: {error.strerror or error}") from error
-    try:
-        asked = plain(dict(request))
-        if (out / "request.json").is_file():
-            _same_request(out, read_json(out / "request.json"), asked)
-        else:
-            write_json(out / "request.json", asked)
-        yield (out / "run.json").is_file() and read_json(out / "run.json")["status"] == "finished"
-    except TrainingError:
-        raise
-    except StackwiseError:
-        if made is not None:  # a refused request leaves nothing behind, no parent folder either
-            shutil.rmtree(made, ignore_errors=True)
-        raise
-    finally:
-        lock.release()
-        with contextlib.suppress(OSError):
-            (out / ".lock").unlink()
-
-
-def _same_request(out: Path, then: dict[str, Any], now: dict[str, Any]) -> None:
-    for name in sorted({*then, *now}):
-        if then.get(name) != now.get(name):
-            raise RunError(
-                f"{out} was started with another {name}: {then.get(name)!r} then, "
-                f"{now.get(name)!r} now; repeat the same command, or name another folder with --out"
-            )
+    found = [path for path in Path(root).rglob("run.json") if path.is_file()]
+    return [Run(path.parent) for path in sorted(found, key=lambda path: path.stat().st_mtime)]

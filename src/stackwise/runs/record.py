@@ -1,23 +1,33 @@
 """What a run keeps: its record, a learner with its scores and answers, how it ended."""
 
 import contextlib
-import os
-import shutil
 import sys
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stackwise import processes
-from stackwise.catalog import Card, Entry
-from stackwise.errors import Interrupted, TrainingError
-from stackwise.files import read_json, replacing, write_json
+from stackwise.cards import card_of
+from stackwise.catalog import Card, Entry, tasks
+from stackwise.errors import StackwiseError, StorageError
+from stackwise.files import is_part, remove, replacing, write_json, write_text
+from stackwise.models import FITTED
+from stackwise.protocols import Explains, Part, Task
+from stackwise.runs.apart import Apart, forget_copies
 from stackwise.runs.folder import FORMAT, OnEvent, Run
+from stackwise.runs.holding import Held
+from stackwise.seals import weight_hashes
 
 if TYPE_CHECKING:
-    from stackwise.training.trackers import Tracker
+    from stackwise.training.tracking.trackers import Tracker
+
+
+def task_of(data: Mapping[str, Any]) -> str:
+    """The name of the task that a record's data are of; older records name none."""
+    named = data.get("task")
+    return str(named) if named else next(name for name, of in tasks().items() if of.first)
 
 
 @contextlib.contextmanager
@@ -46,23 +56,10 @@ def run_session(
 ) -> Iterator[None]:
     from stackwise.training.session import session
 
-    try:
-        with session(
-            folder=out, resume=resume, on_event=on_event, time_limit=time_limit, trackers=trackers
-        ):
-            yield
-    except (Interrupted, KeyboardInterrupt):
-        _mark(out, "interrupted")
-        raise
-    except TrainingError:
-        _mark(out, "failed")
-        raise
-
-
-def _mark(out: Path, status: str) -> None:
-    if not processes.is_first():
-        return
-    write_json(out / "run.json", read_json(out / "run.json") | {"status": status})
+    with session(
+        folder=out, resume=resume, on_event=on_event, time_limit=time_limit, trackers=trackers
+    ):
+        yield
 
 
 def trained_seconds(run: Run, measured: float) -> float:
@@ -104,32 +101,66 @@ def new_record(
 
 
 def begin_learner(
-    out: Path, record: dict[str, Any], task: Any, *, variant: str | None, bag: int | None
+    held: Held, record: dict[str, Any], task: Task, *, variant: str | None, bag: int | None
 ) -> None:
     """Say that a run has begun, and on which data."""
     record |= {"data": task.describe(), "variant": variant, "bag": bag}
-    write_json(out / "run.json", record)
-    write_json(out / "columns.json", task.columns)
+    held.say("run.json", record)
+    if isinstance(task, Explains):
+        held.say("columns.json", task.columns)
 
 
 def finish_learner(
-    out: Path, record: dict[str, Any], learner: Any, task: Any, fit_seconds: float
+    out: Path,
+    record: dict[str, Any],
+    learner: Any,
+    task: Task,
+    fit_seconds: float,
+    *,
+    also: Callable[[], None] | None = None,
+    apart: Apart | None = None,
 ) -> None:
-    """Keep the learner, judge it on the validation and (once) on the test part."""
+    """Keep the learner, judge it on the validation and (once) on the test part.
+
+    Args:
+        also: adds to the record before it is written for good.
+
+    Raises:
+        StackwiseError: a held-out part cannot be judged; the fitted learner stays, and loads.
+    """
     learner.save(out)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # unseen values are expected in held-out rows
-        judge_parts(out, record, learner, task, fit_seconds)
+    if isinstance(task, Explains):
+        write_json(out / "columns.json", task.columns_of(learner))
+    record["status"] = FITTED
+    write_json(out / "run.json", record)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # unseen values are expected there
+            judge_parts(out, record, learner, task, fit_seconds, apart=apart)
+            if also is not None:
+                also()
+    except StorageError:
+        raise
+    except StackwiseError as error:
+        raise type(error)(f"{error} (the fitted model is kept in {out}, without scores)") from error
     finish(out, record)
 
 
 def judge_parts(
-    out: Path, record: dict[str, Any], learner: Any, task: Any, fit_seconds: float
+    out: Path,
+    record: dict[str, Any],
+    learner: Any,
+    task: Task,
+    fit_seconds: float,
+    *,
+    apart: Apart | None = None,
 ) -> None:
-    """Score both held-out parts; what was answered is kept."""
+    """Score both held-out parts; what was answered is kept. `apart` judges validation samples."""
     scores = {}
-    for part in ("validation", "test"):
-        judged = task.judge(learner, part)
+    parts: tuple[Part, ...] = ("validation", "test")
+    for part in parts:
+        own = apart is not None and part == "validation"
+        judged = apart.judge(learner) if own and apart else task.judge(learner, part)
         scores[part] = judged.scores
         with replacing(out / f"{part}_predictions.parquet") as beside:
             judged.samples.to_parquet(beside, index=False)
@@ -140,16 +171,33 @@ def judge_parts(
         "predict_per_1000_rows": judged.seconds / max(len(judged.samples), 1) * 1000,
         "predict_one_row": judged.one,
     }
-    record["notes"] = list(getattr(learner, "notes_", []))
+    if apart is not None:
+        record["chosen_by"] = apart.words
+        record["seconds"]["choosing"] = apart.seconds
+    of_copies = [] if apart is None else apart.notes
+    record["notes"] = [*getattr(learner, "notes_", []), *of_copies]
 
 
 def finish(out: Path, record: dict[str, Any]) -> None:
-    """Write the final record last, then drop what only a resume needs."""
-    kept = [p for p in out.rglob("*") if p.is_file() and "checkpoint" not in p.parts]
-    models = (".safetensors", ".skops", ".ubj", ".txt")
-    record["size_bytes"] = sum(
-        os.path.getsize(p) for p in kept if p.suffix in models or p.name == "model.json"
-    )
+    """Write the card, the final record last, then drop what only a resume needs."""
+    forget_copies(out)
+    write_text(out / "README.md", card_of(record))
+    record["size_bytes"] = model_bytes(out)
+    if not (out / "model.json").is_file():  # which has the hashes of a learner
+        record["hashes"] = weight_hashes(out)
     record["status"] = "finished"
     write_json(out / "run.json", record)
-    shutil.rmtree(out / "checkpoint", ignore_errors=True)
+    remove(out / "checkpoint")
+
+
+def model_bytes(folder: Path) -> int:
+    """Bytes of the files that hold a model; checkpoints and parts of files are none."""
+    models = (".safetensors", ".skops", ".ubj", ".txt", ".cbm")
+    return sum(
+        path.stat().st_size
+        for path in folder.rglob("*")
+        if (path.suffix in models or path.name == "model.json")
+        and path.is_file()
+        and not is_part(path)
+        and "checkpoint" not in path.relative_to(folder).parts
+    )

@@ -7,13 +7,18 @@ from typing import Any
 from stackwise.catalog import Card, Entry, preset_values
 from stackwise.errors import KnobError, ModelError
 from stackwise.runs.folder import Run
+from stackwise.runs.opening import split_reference
 
 
 def chosen_knobs(
     of: Card, entry: Entry, preset: str | None, knobs: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The preset's values under the given ones, checked. Words (from `--set`) are read."""
-    values = preset_values(of, preset, entry) | entry.check(knobs, texts=True)
+    """The preset's values under the given ones, checked. Words (from `--set`) are read.
+
+    What few samples need (`entry.floor`) comes under them, unless the user gives the budget.
+    """
+    floor = {} if entry.budget in knobs else entry.floor
+    values = floor | preset_values(of, preset, entry) | entry.check(knobs, texts=True)
     for name, spec in entry.knobs.items():
         if spec.required and name not in values:
             raise KnobError(f"{of.slug} needs --set {name}=...: {spec.knob.help}")
@@ -37,9 +42,13 @@ def derived_request(
     if not isinstance(reference, (str, Path)):
         model = {"reference": type(reference).__name__}
     else:
-        if (Path(reference) / "run.json").is_file() and not Run(Path(reference)).finished:
-            raise ModelError(f"{reference} is not finished; repeat its command with --resume first")
-        model["hash"] = folder_hash(Path(reference))
+        base, deltas = split_reference(str(reference))
+        parts = [Path(part) for part in (base, *deltas)]
+        for part in parts:
+            if (part / "run.json").is_file() and not Run(part).finished:
+                raise ModelError(f"{part} is not finished; repeat its command with --resume first")
+        hashes = [folder_hash(part) for part in parts]
+        model["hash"] = hashes[0] if len(hashes) == 1 else "+".join(map(str, hashes))
     known = data.data_hash if hasattr(data, "data_hash") else _text_of(data)
     if kind == "apply" and isinstance(data, (str, Path)) and Path(data).is_file():
         known = {"file": str(data), "hash": _file_hash(Path(data))}

@@ -6,6 +6,7 @@ config can say what was built, for a model that cannot be loaded again is of no 
 """
 
 import copy
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,7 +17,30 @@ from stackwise.errors import ModelError
 from stackwise.stack.discovery import BlockList, children_of, is_pretrained
 from stackwise.stack.occurrence import BIAS_TABLE, HAS_BIAS_TABLE, drop_bias_table
 
+ADAPTERS = (("peft.peft_model", "PeftModel"), ("peft.tuners.tuners_utils", "BaseTunerLayer"))
+"""What peft puts around a model and into it."""
 NOT_OF_THE_CONFIG = {"layer_idx", "training", "gradient_checkpointing", HAS_BIAS_TABLE}
+
+
+def refuse_adapters(model: nn.Module, order: Sequence[int], depth: int) -> None:
+    """Refuse another order of the blocks of a model on which adapters of peft are.
+
+    Such a model saves its adapters alone. They name blocks by number and are loaded beside the old
+    base, whose blocks have their old places.
+
+    Raises:
+        ModelError: there are adapters; the sentence says how to get rid of them.
+    """
+    if list(order) == list(range(depth)):
+        return
+    for place, name in ADAPTERS:
+        kind: Any = getattr(sys.modules.get(place), name, None)
+        if kind is not None and any(isinstance(module, kind) for module in model.modules()):
+            raise ModelError(
+                f"a {type(model).__name__} with adapters of peft keeps these alone, and they would "
+                "be loaded onto the old blocks; merge them first: "
+                "Stack.of(model.merge_and_unload()).rebuild(order)"
+            )
 
 
 def deep_copy(model: nn.Module, found: BlockList, order: Sequence[int]) -> nn.Module:

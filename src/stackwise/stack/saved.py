@@ -13,7 +13,6 @@ names, since a file may name tensors otherwise than the module does.
 
 import re
 import shutil
-import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,14 +20,12 @@ from typing import Any
 import torch
 
 from stackwise.errors import ModelError
-from stackwise.models import builder_of, config_of
+from stackwise.files import check_empty, whole_folder
+from stackwise.models import builder_of, config_of, files_beside
+from stackwise.seals import check_kept_model
 from stackwise.stack.occurrence import BIAS_TABLE
 from stackwise.stack.shards import MOST_BYTES, Piece, read_pieces, write_pieces
 from stackwise.stack.view import Stack
-
-BESIDE = (".json", ".txt", ".model", ".jinja", ".tiktoken")
-"""Files that go along: tokenizer, chat template, settings of generation."""
-OF_WEIGHTS = re.compile(r".*\.index\.json|config\.json|run\.json|metrics\.jsonl?")
 
 
 class SavedModel:
@@ -49,6 +46,7 @@ class SavedModel:
         self.folder = Path(folder)
         if not (self.folder / "config.json").is_file():
             raise ModelError(f"{self.folder} is no model folder: it has no config.json")
+        check_kept_model(self.folder)
         config = config_of(self.folder)
         self.pieces = read_pieces(self.folder)
         with torch.device("meta"):
@@ -68,25 +66,17 @@ class SavedModel:
             ModelError: as for `Stack.rebuild`; or `out` is there and not empty.
         """
         order, out = list(order), Path(out)
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise ModelError(f"{out} is not empty; name another folder")
+        check_empty(out)
         new = self.stack.rebuild(order)
         config: Any = new.config
         config.architectures = config.architectures or [type(new).__name__]
-        out.parent.mkdir(parents=True, exist_ok=True)
-        beside = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}-"))
-        try:
+        with whole_folder(out) as beside:
             write_pieces(dict(self._renamed(order)), beside, most=most_bytes)
-            for path in sorted(self.folder.iterdir()):
-                if path.suffix in BESIDE and not OF_WEIGHTS.fullmatch(path.name):
-                    shutil.copyfile(path, beside / path.name)
+            for path in files_beside(self.folder):
+                target = beside / path.relative_to(self.folder)
+                target.parent.mkdir(exist_ok=True)
+                shutil.copyfile(path, target)
             config.save_pretrained(beside)
-            beside.chmod(0o755)
-            if out.exists():
-                out.rmdir()
-            beside.rename(out)
-        finally:
-            shutil.rmtree(beside, ignore_errors=True)
         return out
 
     def _renamed(self, order: list[int]) -> Iterator[tuple[str, Piece]]:

@@ -21,6 +21,8 @@ DEPTH_ON_SIDE = {
     "decoder": ("decoder_layers", "num_decoder_layers"),
 }
 DEPTH = "num_hidden_layers"
+ABSENT = object()
+"""The value of an entry that a config does not have."""
 INDEX_LISTS = ("mlp_only_layers",)
 """Lists that name layers by index, rather than say something of each layer."""
 
@@ -37,6 +39,7 @@ def depth_settings(model: nn.Module, found: BlockList, order: Sequence[int]) -> 
             continue
         _refuse_coupled(config)
         settings += [(config, name, len(order)) for name in names]
+        settings += _stage_settings(config, len(found), len(order))
         if getattr(config, "is_encoder_decoder", False):
             continue  # one flat config for two stacks does not say whose a list would be
         for name, value in vars(config).items():
@@ -48,15 +51,55 @@ def depth_settings(model: nn.Module, found: BlockList, order: Sequence[int]) -> 
     return settings
 
 
+def _stage_settings(config: Any, before: int, depth: int) -> list[Setting]:
+    """The entries of a backbone's config that name the stem and each block as a stage.
+
+    Of the stages that it puts out those stay that are there, and the last stays the last.
+    """
+    stages = getattr(config, "stage_names", None)
+    if not stages or len(stages) != before + 1:
+        return []
+    names = [stages[0], *(f"stage{place}" for place in range(1, depth + 1))]
+    chosen = [name for name in config.out_features or [] if name in names]
+    if not chosen or config.out_features == stages[-1:]:
+        chosen = names[-1:]
+    indices = [names.index(name) for name in chosen]
+    entries = {"stage_names": names, "_out_features": chosen, "_out_indices": indices}
+    return [(config, name, value) for name, value in entries.items()]
+
+
+def cache_settings(model: nn.Module, found: BlockList, depth: int) -> list[Setting]:
+    """What sizes the cache of a decoder that is longer than its encoder.
+
+    `generate` makes as many slots as the config says in `decoder_layers`. T5 calls the number
+    `num_decoder_layers`, which is not looked at, and has as many slots as its encoder has blocks;
+    so `decoder_layers` says it too where that is fewer.
+    """
+    settings: list[Setting] = []
+    for config, _ in _configs(model, found):
+        decoder = getattr(config, "num_decoder_layers", None)
+        if found.side is None or decoder is None or hasattr(config, "decoder_layers"):
+            continue
+        decoder, encoder = (
+            (depth, config.num_hidden_layers) if found.side == "decoder" else (decoder, depth)
+        )
+        if decoder > encoder:
+            settings.append((config, "decoder_layers", decoder))
+    return settings
+
+
 def current_settings(settings: list[Setting]) -> list[Setting]:
     """What the same entries hold now, the objects themselves."""
-    return [(config, name, getattr(config, name)) for config, name, _ in settings]
+    return [(config, name, getattr(config, name, ABSENT)) for config, name, _ in settings]
 
 
 def apply_settings(settings: list[Setting]) -> None:
-    """Set every entry."""
+    """Set every entry, or take it away where it is ABSENT."""
     for config, name, value in settings:
-        setattr(config, name, value)
+        if value is ABSENT:
+            delattr(config, name)
+        else:
+            setattr(config, name, value)
 
 
 def _configs(model: nn.Module, found: BlockList) -> list[tuple[Any, list[str]]]:

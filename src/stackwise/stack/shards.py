@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from stackwise.errors import ModelError
-from stackwise.files import write_json
+from stackwise.errors import ModelError, RunError
+from stackwise.files import read_json, write_json
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -51,10 +51,10 @@ def read_pieces(folder: Path) -> dict[str, Piece]:
     if (folder / INDEX).is_file():
         try:
             names = sorted(
-                set(json.loads((folder / INDEX).read_text("utf-8"))["weight_map"].values())
+                set(read_json(folder / INDEX, {"weight_map": {"*": str}})["weight_map"].values())
             )
-        except (ValueError, KeyError, AttributeError) as error:
-            raise ModelError(f"{folder / INDEX} is damaged ({error})") from error
+        except RunError as error:
+            raise ModelError(str(error)) from error
     else:
         names = [WEIGHTS]
     pieces: dict[str, Piece] = {}

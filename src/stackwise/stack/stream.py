@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from stackwise.errors import ModelError
-from stackwise.stack.sublayers import Sublayers
+from stackwise.stack.sublayers import SublayerCalls
 
 
 class Stream:
@@ -31,7 +31,7 @@ class Stream:
         self._outputs: dict[int, Tensor] = {}
         self._versions: dict[int, int | None] = {}
         self._parts: dict[int, dict[str, Tensor]] = {}
-        self._sublayers = Sublayers()
+        self._inside = SublayerCalls()
 
     @property
     def hidden(self) -> list[Tensor]:
@@ -77,12 +77,12 @@ class Stream:
             self._inputs, self._outputs, self._parts = {}, {}, {}
         self._inputs[place] = stream
         self._versions[place] = None if stream.is_inference() else stream._version
-        self._sublayers.begin()
+        self._inside.begin()
 
     def called(self, name: str, kind: str, stream: Any, output: Any, inner: bool) -> None:
         """A child of the running block returned."""
         if not _in_backward():
-            self._sublayers.called(name, kind, stream, output, inner)
+            self._inside.called(name, kind, stream, output, inner)
 
     def leave(self, place: int, output: Tensor, flowing: Tensor) -> None:
         """The block at `place` ended with `output`; `flowing` is what goes on, if intervened."""
@@ -96,7 +96,7 @@ class Stream:
             )
         self._outputs[place] = flowing
         if self.wants_sublayers:
-            self._parts[place] = self._sublayers.split(self.order[place], stream, output)
+            self._parts[place] = self._inside.split(self.order[place], stream, output)
 
     def _contribution(self, place: int) -> Tensor:
         before, after = self._inputs[place], self._outputs[place]

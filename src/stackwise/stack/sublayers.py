@@ -44,7 +44,7 @@ class Call:
         return "attention" in kind or "attn" in kind
 
 
-class Sublayers:
+class SublayerCalls:
     """Collects the calls inside the running block, and splits its contribution."""
 
     def __init__(self) -> None:

@@ -8,46 +8,32 @@ Three decisions carry it:
 - A block that runs at another place, or that is watched, stands in the list as an occurrence: new
   module objects over the same weights (occurrence.py). Hooks are put on occurrences only, so the
   model's own blocks are never touched, and closing a context is putting the old list back.
-- What is in the list follows from the open contexts alone (order, interventions, streams). Each
-  context adds its part, arranges the list anew, and takes its part out again at the end.
+- What is in the list follows from the open contexts alone (arrangement.py). Each context adds its
+  part, arranges the list anew, and takes its part out again at the end.
 """
 
 import operator
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor, nn
 
 from stackwise.errors import ModelError
 from stackwise.stack import rebuild
+from stackwise.stack.arrangement import Arrangement, keyed
 from stackwise.stack.discovery import BlockList, find_blocks, network_of
-from stackwise.stack.occurrence import (
-    knows_its_place,
-    needs_bias_table,
-    occurrence,
-    share_bias_table,
+from stackwise.stack.recording import keep_recording_right
+from stackwise.stack.settings import (
+    apply_settings,
+    cache_settings,
+    current_settings,
+    depth_settings,
 )
-from stackwise.stack.recording import install_recording_hooks
-from stackwise.stack.settings import apply_settings, current_settings, depth_settings
+from stackwise.stack.stem_and_head import modules_around
 from stackwise.stack.stream import Stream
-from stackwise.stack.watch import Intervention, eagerly, note_when_run, watch
-
-
-@dataclass(frozen=True)
-class _Arrangement:
-    """What the open contexts ask for."""
-
-    order: tuple[int, ...]
-    interventions: tuple[Intervention, ...] = ()
-    streams: tuple[Stream, ...] = ()
-    ends_that_ran: list[int] | None = None
-    """Where the first and the last place of a path are noted, once each has run."""
-
-    @property
-    def watched(self) -> bool:
-        return bool(self.interventions or self.streams)
+from stackwise.stack.watch import Around, Intervention, eagerly
 
 
 class Stack:
@@ -69,7 +55,7 @@ class Stack:
         self._container = found.container
         self._children = found.container._modules
         self._size = len(self._children)
-        self._now = _Arrangement(tuple(range(len(found))))
+        self._plain = self._now = Arrangement(tuple(range(len(found))))
         self._undo: list[Callable[[], object]] = []
 
     @classmethod
@@ -108,6 +94,23 @@ class Stack:
         """Dotted name of each block in the model."""
         keys = list(self._children)[self._found.start : self._found.stop]
         return [f"{self.name}.{key}" if self.name else key for key in keys]
+
+    @property
+    def stem(self) -> nn.ModuleList:
+        """What runs before the first block, in its order; empty where nothing does.
+
+        The outermost modules without a block in them: embeddings of a language model, patches of
+        a vision transformer, and of a decoder its encoder too. Stem, blocks and head together are
+        the whole model, each module once. The order is the one in which the forward of each
+        module around the blocks names its parts, and for parts that it does not name, the one in
+        which they were registered.
+        """
+        return nn.ModuleList(modules_around(self.model, self._found, self._children)[0])
+
+    @property
+    def head(self) -> nn.ModuleList:
+        """What runs after the last block: norms, poolers, the layer that answers; see `stem`."""
+        return nn.ModuleList(modules_around(self.model, self._found, self._children)[1])
 
     @property
     def order(self) -> list[int]:
@@ -182,6 +185,23 @@ class Stack:
         with self._arranged(replace(self._now, interventions=open_now)):
             yield self
 
+    @contextmanager
+    def around(self, fn: Around, order: Iterable[int] | None = None) -> Iterator["Stack"]:
+        """Have `fn` called in place of each block, to call it, change it, or answer for it.
+
+        Args:
+            fn: fn(place, forward, args, kwargs) -> what the block should return; `place` is the
+                one in the path, forward(*args, **kwargs) runs the block. Of several the one that
+                was opened last stands outermost; captures and interventions see what comes out.
+            order: of the blocks, as for `path`; the one that is open by default.
+
+        A compiled model runs uncompiled inside.
+        """
+        new_order = self._now.order if order is None else self._check_order(order)
+        open_now = (*self._now.around, fn)
+        with self._arranged(replace(self._now, order=new_order, around=open_now)):
+            yield self
+
     def rebuild(self, order: Iterable[int]) -> nn.Module:
         """A new model of these blocks, that computes what `path(order)` computes.
 
@@ -190,10 +210,12 @@ class Stack:
         same model again.
 
         Raises:
-            ModelError: as for `path`, or the model's config cannot express the order.
+            ModelError: as for `path`; the model's config cannot express the order; or adapters of
+                peft are on the model, which would be kept without the blocks that they are for.
         """
         new_order = self._check_order(order)
-        with self._arranged(_Arrangement(new_order)):
+        rebuild.refuse_adapters(self.model, new_order, len(self))
+        with self._arranged(Arrangement(new_order)):
             new = rebuild.deep_copy(self.model, self._found, new_order)
         rebuild.settle(new, self.model, self._found, new_order)
         return new
@@ -214,7 +236,7 @@ class Stack:
         return checked
 
     @contextmanager
-    def _arranged(self, arrangement: _Arrangement) -> Iterator[None]:
+    def _arranged(self, arrangement: Arrangement) -> Iterator[None]:
         """Have the list hold what `arrangement` asks for, and put back what it held."""
         if not self._undo and not self._is_current():
             raise ModelError(
@@ -237,60 +259,28 @@ class Stack:
         same = container is self._container and container._modules is self._children
         return same and len(self._children) == self._size
 
-    def _arrange(self, arrangement: _Arrangement) -> None:
+    def _arrange(self, arrangement: Arrangement) -> None:
         while self._undo:
             self._undo.pop()()
         self._now = arrangement
-        moved = arrangement.order != tuple(range(len(self)))
-        if not moved and not arrangement.watched:
+        if arrangement is self._plain:
             return
-        if arrangement.watched or arrangement.ends_that_ran is not None:
-            self._undo.append(install_recording_hooks(self.model))
-        if moved:
-            settings = depth_settings(self.model, self._found, arrangement.order)
+        order = arrangement.order
+        moved = order != tuple(range(len(self)))
+        settings = cache_settings(self.model, self._found, len(order))
+        settings += depth_settings(self.model, self._found, order) if moved else []
+        if settings:
             former = current_settings(settings)
             self._undo.append(lambda: apply_settings(former))
             apply_settings(settings)
-        running = self._running(arrangement)
+        if not moved and not arrangement.watched:
+            return
+        hooked = bool(arrangement.interventions or arrangement.streams)
+        self._undo.append(keep_recording_right(self.model, first=hooked))
+        running = arrangement.running(self.blocks)
         training = self._container.training
         self._undo.append(lambda: self._restore(training))
-        self._container._modules = self._keyed(running)
-
-    def _running(self, arrangement: _Arrangement) -> list[nn.Module]:
-        """The module that runs at each place: the block itself where it can be, or its twin."""
-        blocks, order = self.blocks, arrangement.order
-        noted = arrangement.ends_that_ran
-        bias = needs_bias_table(blocks[order[0]], blocks[0])
-        ends = {0, len(order) - 1} if noted is not None or bias else set()
-        running: list[nn.Module] = []
-        for place, index in enumerate(order):
-            block = blocks[index]
-            displaced = place != index and knows_its_place(block)
-            if displaced or arrangement.watched or place in ends:
-                block = occurrence(block, shift=place - index)
-            running.append(block)
-            if noted is not None and place in ends:
-                note_when_run(block, place, noted)
-            if arrangement.watched:
-                watch(block, place, order, arrangement.interventions, arrangement.streams)
-        if bias:
-            share_bias_table(running[0], blocks[0])
-        return running
-
-    def _keyed(self, running: Sequence[nn.Module]) -> dict[str, nn.Module | None]:
-        """The children of the list: what stands before the blocks, these, and what follows."""
-        keys = list(self._children)
-        start, stop = self._found.start, self._found.stop
-        stem = [self._children[key] for key in keys[:start]]
-        head = [self._children[key] for key in keys[stop:]]
-        if all(key.isdigit() for key in keys):
-            return {str(place): child for place, child in enumerate([*stem, *running, *head])}
-        named: dict[str, nn.Module | None] = {key: self._children[key] for key in keys[:start]}
-        for place, (index, module) in enumerate(zip(self._now.order, running, strict=True)):
-            key = keys[start + index]
-            taken = key in named or key in keys[stop:]
-            named[f"{key}_at_{place}" if taken else key] = module
-        return named | {key: self._children[key] for key in keys[stop:]}
+        self._container._modules = keyed(running, order, self._found, self._children)
 
     def _restore(self, training: bool) -> None:
         self._container._modules = self._children

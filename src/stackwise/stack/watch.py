@@ -13,6 +13,9 @@ from stackwise.errors import ModelError
 from stackwise.stack.stream import Stream
 from stackwise.stack.sublayers import first_tensor
 
+Around = Callable[[int, Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]
+"""Stands around a block: fn(place, forward, args, kwargs) -> what the block should return."""
+
 STREAM = "hidden_states"
 """What transformers calls the stream, as an argument and in an output."""
 
@@ -51,17 +54,17 @@ def watch(
     here = [change for change in interventions if change.at(place, order[place])]
 
     def enter(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        h = _stream_in(args, kwargs, order[place])
+        h = stream_in(args, kwargs, order[place])
         for stream in streams:
             stream.enter(order, place, h)
 
     def leave(_: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
-        h = first = _stream_out(output, order[place])
+        h = first = stream_out(output, order[place])
         for change in here:
             h = change(h)
         for stream in streams:
             stream.leave(place, first, h)
-        return None if h is first else _with_stream(output, h)
+        return None if h is first else with_stream(output, h)
 
     if streams:
         module.register_forward_pre_hook(enter, with_kwargs=True)
@@ -93,14 +96,29 @@ def _show_calls(module: nn.Module, name: str, stream: Stream, inner: bool) -> No
     module.register_forward_hook(show, with_kwargs=True)
 
 
-def _stream_in(args: tuple[Any, ...], kwargs: dict[str, Any], block: int) -> Tensor:
-    for value in (*args[:1], kwargs.get(STREAM), *kwargs.values()):
-        if isinstance(value, Tensor):
-            return value
+def stream_key(args: tuple[Any, ...], kwargs: dict[str, Any], block: int) -> str | None:
+    """Where the stream is in what a block is called with: None first, or the name that it has.
+
+    Raises:
+        ModelError: there is no tensor among them.
+    """
+    if args and isinstance(args[0], Tensor):
+        return None
+    for name in (STREAM, *kwargs):
+        if isinstance(kwargs.get(name), Tensor):
+            return name
     raise ModelError(f"block {block} is called without a tensor, so there is no stream to see.")
 
 
-def _stream_out(output: Any, block: int) -> Tensor:
+def stream_in(args: tuple[Any, ...], kwargs: dict[str, Any], block: int) -> Tensor:
+    """The stream that a block is called with."""
+    key = stream_key(args, kwargs, block)
+    stream: Tensor = args[0] if key is None else kwargs[key]
+    return stream
+
+
+def stream_out(output: Any, block: int) -> Tensor:
+    """The stream in what a block returns: a tensor, or the first of a tuple."""
     tensor = first_tensor(output)
     if tensor is None and isinstance(output, dict):
         tensor = output.get(STREAM)
@@ -112,7 +130,8 @@ def _stream_out(output: Any, block: int) -> Tensor:
     return tensor
 
 
-def _with_stream(output: Any, h: Tensor) -> Any:
+def with_stream(output: Any, h: Tensor) -> Any:
+    """What a block returned, with `h` for its stream."""
     if isinstance(output, Tensor):
         return h
     if isinstance(output, dict):
@@ -121,6 +140,16 @@ def _with_stream(output: Any, h: Tensor) -> Any:
         return changed
     new = (h, *output[1:])
     return new if type(output) is tuple else type(output)(new)
+
+
+def put_around(module: nn.Module, place: int, fn: Around) -> None:
+    """Have `fn` called in place of the forward of the occurrence that runs at `place`."""
+    forward = module.forward
+
+    def answer(*args: Any, **kwargs: Any) -> Any:
+        return fn(place, forward, args, kwargs)
+
+    vars(module)["forward"] = answer
 
 
 def eagerly() -> AbstractContextManager[object]:

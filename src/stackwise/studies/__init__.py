@@ -13,13 +13,15 @@ split is that of the task and the same for all. The winner is chosen by the vali
 test part only says how good each one is.
 """
 
-from stackwise.studies.compare import EVERY, compare, plan
-from stackwise.studies.importance import permutation_importance
+from stackwise.studies.compare import compare, opened_source, with_role
+from stackwise.studies.contenders import EVERY, plan
+from stackwise.studies.leaderboard import leaderboard
+from stackwise.studies.opening import load
 from stackwise.studies.ranking import rank
 from stackwise.studies.study import Study
-from stackwise.studies.tables import Benchmark, compare_tables, read_sources
+from stackwise.studies.tables import Benchmark, compare_tables, one_kind, read_sources
 
 __all__ = [
-    "EVERY", "Benchmark", "Study", "compare", "compare_tables", "permutation_importance", "plan",
-    "rank", "read_sources",
+    "EVERY", "Benchmark", "Study", "compare", "compare_tables", "leaderboard", "load", "one_kind",
+    "opened_source", "plan", "rank", "read_sources", "with_role",
 ]  # fmt: skip

@@ -6,25 +6,34 @@ from pathlib import Path
 from typing import Any
 
 from stackwise import processes, runs
-from stackwise.catalog import Card, cards
-from stackwise.errors import KnobError, NotInstalled, RunError, StudyError, UnknownName, nearest
+from stackwise.catalog import TaskCard
+from stackwise.cluster import connected
+from stackwise.errors import (
+    KnobError,
+    RunError,
+    StudyError,
+)
 from stackwise.files import read_json, write_json
-from stackwise.studies.difference import chances_better
+from stackwise.protocols import Chooses, Explains, Task
+from stackwise.studies.choice import chosen as chosen_method
+from stackwise.studies.contenders import Knobs, cheap_first, contenders, left_out, plan
+from stackwise.studies.difference import OVER, chances_better, drawn_scores, intervals
+from stackwise.studies.ensemble import join_runs, joining
 from stackwise.studies.jobs import FitJob, Job, OnEvent, Shared
-from stackwise.studies.ranking import method_of
-from stackwise.studies.schedule import Schedule
+from stackwise.studies.limits import Limit, not_begun
+from stackwise.studies.ranking import method_of, rank
+from stackwise.studies.schedule import NOT_BEGUN, Schedule
 from stackwise.studies.study import Study
 from stackwise.studies.tuning import SearchJob, best_knobs
-
-Knobs = Mapping[str, Mapping[str, Any]]
-EVERY = "*"
-"""Stands for every method that has the knob."""
+from stackwise.tasks import choose_task, open_task
+from stackwise.training.tracking.trackers import chosen
 
 
 def compare(
     source: Any,
     *,
     target: str | None = None,
+    task: str | None = None,
     out: Path | str,
     methods: Iterable[str] | None = None,
     seeds: int | Iterable[int] = 3,
@@ -48,50 +57,56 @@ def compare(
 
     Args:
         source: a file, a frame, a data set's name, or a loaded task.
+        target: what is predicted: the value of the option that the task marks as its role.
+        task: which task the source is, where that is not plain.
+        data_options: of the task's `load`.
         methods: slugs; by default every learner for this task and problem.
         seeds: how many seeds (0, 1, ...), or the seeds themselves.
         knobs: values by method, `{"tabm": {"k": 8}}`; those of `"*"` go to every method that has
             such a knob.
-        time_limit: seconds for the whole study; each run gets an equal share of what is left.
+        time_limit: seconds for the whole study, with the ensemble, the importance and the page.
+            Cheap methods come first, and what they leave is shared by the others; a seed gets what
+            the seeds before it leave.
         tune: search each method's knobs with so many fits on validation data, and show it tuned
             beside its default.
         bag: fit each run that many times, over folds, and average; for all methods alike.
-        stack: join all runs of a seed by regularized stacking, without training them again.
+        stack: join all runs of a seed by regularized stacking.
         on: `ray` or `ray://host:port` for a cluster; None for this machine.
         workers: processes side by side on this machine. A run's thread count, not theirs, decides
             its numbers; side by side it is 1 unless `threads` says otherwise.
-        track: tensorboard, mlflow or none, of every run; None asks the environment.
+        track: trackers of every run, such as tensorboard, or none; None asks the environment.
 
     Returns:
         The finished study. A method that fails is named in `study.json`; the others go on.
     """
-    from stackwise.tasks.table.task import TableTask
-    from stackwise.training.trackers import chosen
-
+    began = time.monotonic()
     chosen(track)  # what is wrong with it is said once, before any run
-    task = source
-    if not hasattr(source, "part"):
-        task = TableTask.load(source, target=target, **(data_options or {}))
-    values = plan(task, methods, preset, knobs or {})
+    loaded = opened_source(source, target, task, data_options)
+    values = plan(loaded, methods, preset, knobs or {})
     seed_list = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
     if not seed_list:
         raise KnobError("a comparison needs at least one seed, got 0")
     if tune is not None and tune < 1:
         raise KnobError(f"tune={tune} is no number of trials; give at least 1")
-    if bag is not None and not hasattr(task, "folds"):
-        raise KnobError(f"runs on a {task.name} cannot be bagged; leave out --bag")
     if bag is not None:
-        task.folds(bag)  # refuses a table that cannot be bagged
-    if stack and not hasattr(task, "folds"):
-        raise KnobError(f"runs on a {task.name} cannot be stacked; leave out --stack")
-    fits = [job for seed in seed_list for slug in values for job in _fits(slug, seed, values[slug])]
+        runs.foldable(loaded).folds(bag)  # refuses samples that cannot be parted so
+    if stack:
+        joining(loaded)
+    if on is not None:
+        connected(on)  # refuses a cluster that is not there before a folder is made
+    fits = [
+        FitJob(slug, seed, own, variant)
+        for seed in seed_list
+        for slug in cheap_first(loaded, values)
+        for variant, own in contenders(loaded, slug, preset, values[slug]).items()
+    ]
     searches = [SearchJob(slug, tune, seed_list[0], values[slug]) for slug in values if tune]
     tuned = [FitJob(s.slug, seed, variant="tuned") for seed in seed_list for s in searches]
     names = [job.name for job in (*fits, *tuned)]
     names += [f"stacked-seed{seed}" for seed in seed_list if stack]
     asked = {
         "kind": "compare",
-        "data": task.data_hash,
+        "data": loaded.data_hash,
         "methods": list(values),
         "seeds": seed_list,
         "preset": preset,
@@ -108,23 +123,34 @@ def compare(
             "other: leave out --workers, --on, --tune and --stack"
         )
     processes.join(device)
-    with runs.opened(out, asked, resume=resume):
+    with runs.opened(out, asked, resume=resume) as held:
         if threads is None:
             threads = _threads_then(out) or (1 if workers > 1 or on else None)
-        left_out = _left_out(task, methods)
-        about = {"task": task.describe(), "command": command, "threads": threads}
+        absent = left_out(loaded, methods)
+        limit = Limit(time_limit, began, ensemble=stack)
+        copies = loaded.choosing_folds if isinstance(loaded, Chooses) and bag is None else None
+        short = limit.too_little(
+            len(fits) // len(seed_list), bag or (copies or 0) + 1, max(workers, 1)
+        )
+        about = {"task": loaded.describe(), "command": command, "threads": threads}
         if processes.is_first():
-            write_json(out / "plan.json", asked | about | {"left_out": left_out})
+            held.say("plan.json", asked | about | {"left_out": absent, "limit": short})
         settings = {"preset": preset, "device": device, "threads": threads, "command": command}
-        shared = Shared(task, out, settings | {"bag": bag, "track": track})
-        deadline = None if time_limit is None else time.time() + time_limit
+        shared = Shared(loaded, out, settings | {"bag": bag, "track": track, "choosing": True})
         work: list[Job] = [*searches, *fits, *tuned]
         whole = sum(job.weight for job in work)
-        schedule = Schedule(workers, on, threads, deadline)
+        schedule = Schedule(workers, on, threads, limit.fits_end)
         failures = {}
+        told = on_event or (lambda event: None)
+        runs_planned = [{"run": job.name, "slug": job.slug, "weight": job.weight} for job in work]
+        told({"state": "planned", "runs": runs_planned})
+        if short:
+            told({"state": "note", "note": short})
         if searches:
             searching = sum(job.weight for job in searches) / whole
-            until = None if time_limit is None else time.time() + time_limit * searching
+            until = None
+            if limit.fits_end is not None:
+                until = time.monotonic() + (limit.fits_end - time.monotonic()) * searching
             failures = Schedule(workers, on, threads, until).run(searches, shared, on_event)
             found = {s.slug for s in searches if s.name not in failures}
             # the search's knobs hold the preset's values already
@@ -133,122 +159,94 @@ def compare(
                 for job in tuned
                 if job.slug in found
             ]
-        failures |= schedule.run([*fits, *tuned], shared, on_event)
+        in_turn = sorted([*fits, *tuned], key=lambda job: seed_list.index(job.seed))
+        failures |= schedule.run(in_turn, shared, on_event)
         study = Study(out)
         if not study.runs:
             first = next(iter(failures.values()), "nothing was run")
             raise RunError(f"no method could be fitted: {first}")
         if stack:
-            from stackwise.studies.stacking import join_runs
-
-            failures |= join_runs(study, task, seed_list, command)
+            told({"state": "concluding", "note": "joining the runs into an ensemble"})
+            failures |= join_runs(study, loaded, seed_list, command, limit)
         if processes.is_first():
-            from stackwise.report import build
-
-            _conclude(study, task, failures)
-            build([out], out / "report.html")
+            told({"state": "concluding", "note": "ranking, and the winner's feature importance"})
+            _conclude(study, loaded, failures, limit)
         processes.wait()
     return study
 
 
-def _fits(slug: str, seed: int, knobs: Mapping[str, Any]) -> list[FitJob]:
-    """The fits of a method with one seed: one, or one a variant where its card has several."""
-    variants = cards()[slug].variants
-    if not variants:
-        return [FitJob(slug, seed, knobs)]
-    return [FitJob(slug, seed, {**knobs, **own}, name) for name, own in variants.items()]
+def opened_source(
+    source: Any, value: str | None, asked: str | None, options: Mapping[str, Any] | None
+) -> Task:
+    """Load a source as the task that it is; a loaded task is given back.
+
+    Args:
+        value: what is predicted. asked: which task it is, where that is not plain.
+    """
+    if isinstance(source, Task):
+        return source
+    given = dict(options or {})
+    kind = choose_task(source, given, asked=asked, named=value is not None)
+    task: Task = open_task(kind.name, source, with_role(kind, given, value))
+    return task
+
+
+def with_role(kind: TaskCard, options: Mapping[str, Any], value: str | None) -> dict[str, Any]:
+    """The options of a task, the one that names what is predicted among them.
+
+    Raises:
+        KnobError: a value is given and the task predicts nothing that has a name.
+    """
+    if value is None:
+        return dict(options)
+    if kind.role is None:
+        raise KnobError(f"a {kind.name} has no target to name; leave out {value!r}")
+    return {**options, kind.role: value}
 
 
 def _threads_then(out: Path) -> int | None:
     """The threads that a study was begun with: resuming it elsewhere changes no number."""
     path = out / "plan.json"
-    found = read_json(path).get("threads") if path.is_file() else None
-    return None if found is None else int(found)
+    found: int | None = None
+    if path.is_file():
+        found = read_json(path, {"threads?": (int, None)}).get("threads")
+    return found
 
 
-def _serving(task: Any, methods: Iterable[str] | None) -> dict[str, Card]:
-    """The cards to compare: those named, or every learner that serves the task and its problem."""
-    serving = _all_serving(task)
-    if methods is None:
-        return {slug: of for slug, of in serving.items() if _why_not(of, task) is None}
-    picked = {}
-    for slug in methods:
-        if slug not in serving:
-            raise UnknownName(
-                f"no method {slug!r} serves {task.problem} on a {task.name}."
-                f"{nearest(slug, serving)}"
-            )
-        lacking = serving[slug].lacking
-        if lacking:
-            raise NotInstalled(lacking)
-        picked[slug] = serving[slug]
-    return picked
+def _conclude(study: Study, task: Task, failures: Mapping[str, str], limit: Limit) -> None:
+    """Write ranking, winner and the winner's feature importance to study.json.
 
-
-def _all_serving(task: Any) -> dict[str, Card]:
-    serving = {}
-    for slug, of in cards().items():
-        if "learner" in of.kinds and task.name in of.tasks:
-            try:
-                of.entry("learner", task.problem)
-            except UnknownName:
-                continue
-            serving[slug] = of
-    return serving
-
-
-def _left_out(task: Any, methods: Iterable[str] | None) -> list[str]:
-    """Sentences about the methods that take no part by themselves."""
-    if methods is not None:
-        return []
-    reasons = (_why_not(of, task) for of in _all_serving(task).values())
-    return [reason for reason in reasons if reason is not None]
-
-
-def _why_not(of: Card, task: Any) -> str | None:
-    """Why a method takes no part unless it is named: not installed, or made for smaller tables."""
-    return of.lacking or of.too_many(task.describe()["rows"]["train"])
-
-
-def plan(
-    task: Any, methods: Iterable[str] | None, preset: str | None, knobs: Knobs
-) -> dict[str, dict[str, Any]]:
-    """The methods that a comparison would fit, each with its own knobs, checked."""
-    chosen = _serving(task, methods)
-    for slug in knobs:
-        if slug not in (*chosen, EVERY):
-            raise KnobError(f"{slug!r} takes no part in this comparison.{nearest(slug, chosen)}")
-    known = {name for of in chosen.values() for name in of.entry("learner", task.problem).knobs}
-    for name in knobs.get(EVERY, {}):
-        if name not in known:
-            raise KnobError(
-                f"no method of this comparison has a knob {name!r}.{nearest(name, known)}"
-            )
-    values = {}
-    for slug, of in chosen.items():
-        entry = of.entry("learner", task.problem)
-        shared = {n: v for n, v in knobs.get(EVERY, {}).items() if n in entry.knobs}
-        own = {**shared, **knobs.get(slug, {})}
-        runs.chosen_knobs(of, entry, preset, own)
-        values[slug] = entry.check(own, texts=True)
-    return values
-
-
-def _conclude(study: Study, task: Any, failures: Mapping[str, str]) -> None:
-    """Write ranking, winner and the winner's feature importance to study.json."""
-    table = study.ranking()
+    A run whose files are damaged is named among the failures, and the others go on.
+    """
+    failures = {**failures, **study.damaged}
+    finished = [run for run in study.runs if run.folder.name not in failures]
+    if not finished:
+        raise RunError(f"no run of {study.folder} can be read: {next(iter(failures.values()))}")
+    table = rank(finished)
     metric, mode = task.metric.name, task.metric.mode
     best = min if mode == "min" else max
-    leading = table.set_index("method")["validation"]
-    method = leading.idxmin() if mode == "min" else leading.idxmax()
+    choice = chosen_method(table, finished, task, seconds=limit.left(0.2))
+    method = choice.method
     run = best(
-        (run for run in study.runs if method_of(run.record) == method),
+        (run for run in finished if method_of(run.record) == method),
         key=lambda run: run.record["scores"]["validation"][metric],
     )
-    chances = chances_better(study.runs, task, method)
+    importance: list[dict[str, Any]] = []
+    if isinstance(task, Explains):
+        given = {} if limit.seconds is None else {"seconds": limit.left()}
+        try:
+            importance = task.importance(runs.load(run.folder), **given)
+        except RunError as error:
+            _conclude(study, task, {**failures, run.folder.name: str(error)}, limit)
+            return
+    drawn = drawn_scores(finished, task, seconds=limit.left(0.3))
+    table = rank(finished, intervals(drawn))
+    chances = chances_better(drawn, method, mode)
+    failed, skipped = not_begun(failures, NOT_BEGUN)
     record = {
         "format": 1,
         "metric": {"name": metric, "mode": mode},
+        "interval_over": OVER,
         "ranking": [
             row | {"winner_better": chances.get(row["method"])} for row in table.to_dict("records")
         ],
@@ -256,8 +254,12 @@ def _conclude(study: Study, task: Any, failures: Mapping[str, str]) -> None:
             "slug": run.record["slug"],
             "method": method,
             "folder": str(run.folder.relative_to(study.folder)),
+            "best_in_validation": choice.best,
+            "difference": choice.difference,
+            "standard_error": choice.error,
         },
-        "failures": dict(failures),
-        "importance": task.importance(runs.load(run.folder)),
+        "failures": failed,
+        "not_begun": skipped,
+        "importance": importance,
     }
     write_json(study.folder / "study.json", record)

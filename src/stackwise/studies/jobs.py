@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from stackwise import runs
-from stackwise.errors import Interrupted, StackwiseError
+from stackwise.errors import Interrupted, StackwiseError, StorageError
+from stackwise.files import writing
+from stackwise.learning.memory import ran_out
 
 OnEvent = Callable[[dict[str, Any]], None]
 
@@ -72,18 +74,24 @@ def attempt(
     job: Job, shared: Shared, seconds: float | None, on_event: OnEvent | None = None
 ) -> str | None:
     """Do a job. Returns None, or why it failed: a broken method does not take others with it."""
-    return problem_of(lambda: job.do(shared, seconds, on_event))
+    return problem_of(lambda: job.do(shared, seconds, on_event), shared.out)
 
 
-def problem_of(work: Callable[[], Any]) -> str | None:
-    """Do some work. Returns None, or a sentence about what went wrong; an interrupt goes on."""
+def problem_of(work: Callable[[], Any], out: Path) -> str | None:
+    """Do some work of the study in `out`. Returns None, or a sentence about what went wrong.
+
+    An interrupt goes on, and so does a disk that cannot be written: the next job would meet it too.
+    """
     try:
-        work()
-    except Interrupted:
+        with writing(out):
+            work()
+    except (Interrupted, StorageError):
         raise
     except StackwiseError as error:
-        return str(error)
+        return ran_out(error) or str(error)
     except Exception as error:
+        if sentence := ran_out(error):
+            return sentence
         place = traceback.extract_tb(error.__traceback__)[-1]
         return f"{type(error).__name__}: {error} ({Path(place.filename).name}:{place.lineno})"
     return None

@@ -1,4 +1,4 @@
-"""Rank methods by what their runs scored, with the uncertainty over seeds."""
+"""Rank methods by what their runs scored."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -16,14 +16,24 @@ def method_of(record: Mapping[str, Any]) -> str:
     return f"{record['slug']} ({variant})" if variant else str(record["slug"])
 
 
-def rank(finished: Iterable[Run]) -> "pd.DataFrame":
+def was_cut(record: Mapping[str, Any]) -> bool:
+    """Whether a time limit ended the fit of a run."""
+    return any("time limit" in note for note in record.get("notes") or [])
+
+
+def rank(
+    finished: Iterable[Run], intervals: Mapping[str, tuple[float, float]] | None = None
+) -> "pd.DataFrame":
     """Rank methods over seeds.
+
+    Args:
+        intervals: of the mean test scores, by method, see `stackwise.studies.difference`.
 
     Returns:
         One row a method, best mean test score first: `method`, `slug`, `mean`, `low` and `high`
-        (95 % interval of the mean, Student's t over seeds; empty with one seed), `rank` (mean over
-        seeds), `validation` (mean), `fit_seconds`, `predict_ms` (per 1000 rows), `size_mb`,
-        `seeds`.
+        (its 95 % interval; not a number where none is given), `rank` (mean over seeds),
+        `validation` (mean), `fit_seconds`, `predict_ms` (per 1000 rows), `size_mb`, `seeds`, and
+        `cut`: whether a time limit ended the fit of one.
     """
     import pandas as pd
 
@@ -39,17 +49,18 @@ def rank(finished: Iterable[Run]) -> "pd.DataFrame":
             "fit_seconds": [record["seconds"]["fit"] for record in records],
             "predict_ms": [record["seconds"]["predict_per_1000_rows"] * 1e3 for record in records],
             "size_mb": [record["size_bytes"] / 1e6 for record in records],
+            "cut": [was_cut(record) for record in records],
         }
     ).astype({"test": float, "validation": float})
     scores["rank"] = scores.groupby("seed")["test"].rank(ascending=mode == "min")
     rows = []
     for method, part in scores.groupby("method"):
-        mean, low, high = interval(part["test"].to_list())
+        low, high = (intervals or {}).get(str(method), (math.nan, math.nan))
         rows.append(
             {
                 "method": method,
                 "slug": part["slug"].iloc[0],
-                "mean": mean,
+                "mean": math.fsum(part["test"]) / len(part),
                 "low": low,
                 "high": high,
                 "rank": part["rank"].mean(),
@@ -58,20 +69,8 @@ def rank(finished: Iterable[Run]) -> "pd.DataFrame":
                 "predict_ms": part["predict_ms"].median(),
                 "size_mb": part["size_mb"].median(),
                 "seeds": len(part),
+                "cut": bool(part["cut"].any()),
             }
         )
     table = pd.DataFrame(rows).sort_values("mean", ascending=mode == "min")
     return table.reset_index(drop=True)
-
-
-def interval(values: list[float]) -> tuple[float, float, float]:
-    """Mean and its 95 % interval by Student's t; not a number where there is one value."""
-    from scipy.special import stdtrit
-
-    count = len(values)
-    mean = math.fsum(values) / count
-    if count < 2:
-        return mean, math.nan, math.nan
-    spread = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (count - 1))
-    reach = float(stdtrit(count - 1, 0.975)) * spread / math.sqrt(count)
-    return mean, mean - reach, mean + reach

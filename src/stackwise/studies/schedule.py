@@ -1,23 +1,30 @@
 """One scheduler for all studies: in turn, on a local pool of processes, or on a Ray cluster.
 
-Where a job runs changes no number. What is left of the time is shared by the jobs that are left,
-by their weights; what one leaves over goes to the others. Jobs go side by side only as far as
+Where a job runs changes no number. What is left of the time is shared by the jobs that are left
+of the same seed, by their weights; what one leaves over goes to the others. A later seed has what
+its earlier ones leave, and is not begun where that is nothing. Jobs go side by side only as far as
 their memory allows. A worker or a node that dies takes no finished work with it: its job is done
 again from its last checkpoint (on a cluster all nodes must see the study's folder).
 """
 
+import contextlib
+import functools
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from stackwise.errors import NotInstalled, StudyError
+from stackwise import pool
+from stackwise.cluster import connected
+from stackwise.errors import StorageError, StudyError
 from stackwise.studies.jobs import Job, OnEvent, Shared, attempt
 
 PROCESS_BYTES = 700 * 2**20
 """What a process takes before it has seen data: Python, torch and scikit-learn."""
 COPIES = 6
 """How many times a run holds its table: as it came, as features, as tensors, in batches."""
+NOT_BEGUN = "not begun: the time limit left no time for it"
+"""Why a job was left out, in place of what went wrong."""
 LOCK_SECONDS = 60
 """How long a job that is done again waits for a dying process to leave its folder."""
 
@@ -30,7 +37,8 @@ class Schedule:
         workers: processes side by side.
         cluster: None, `ray` for the cluster of this machine, or `ray://host:port`.
         threads: that each job computes with; a cluster reserves as many CPUs.
-        deadline: wall-clock time (`time.time()`) by which the study should end, or None.
+        deadline: when the study should end (`time.monotonic()`, which no change of the clock
+            moves and all processes of a machine share), or None.
     """
 
     workers: int = 1
@@ -61,16 +69,25 @@ class Schedule:
         return self._on_pool(jobs, shared, told, workers)
 
     def share(self, jobs: Sequence[Job], place: int, workers: int = 1) -> float | None:
-        """Seconds for the job at `place`: of what is left, by its weight among those left."""
+        """Seconds for the job at `place`: its weight of what is left for its seed."""
         if self.deadline is None:
             return None
-        left = max(self.deadline - time.time(), 1.0)
-        waiting = sum(job.weight for job in jobs[place:])
-        return max(min(left, left * workers * jobs[place].weight / waiting), 1.0)
+        left = max(self.deadline - time.monotonic(), 1.0)
+        own = jobs[place]
+        waiting = sum(job.weight for job in jobs[place:] if job.seed == own.seed)
+        return max(min(left, left * workers * own.weight / waiting), 1.0)
+
+    def too_late(self, jobs: Sequence[Job], place: int) -> bool:
+        """Whether no time is left for a job; the first of all is done all the same."""
+        return place > 0 and self.deadline is not None and time.monotonic() >= self.deadline
 
     def _in_turn(self, jobs: Sequence[Job], shared: Shared, told: "_Told") -> dict[str, str]:
         failures = {}
         for place, job in enumerate(jobs):
+            if self.too_late(jobs, place):
+                failures[job.name] = NOT_BEGUN
+                told.ended(job, NOT_BEGUN)
+                continue
             told.started(job)
             problem = attempt(job, shared, self.share(jobs, place), told.of(job))
             if problem:
@@ -81,17 +98,24 @@ class Schedule:
     def _on_pool(
         self, jobs: Sequence[Job], shared: Shared, told: "_Told", workers: int
     ) -> dict[str, str]:
-        from joblib import Parallel, delayed
+        begun: set[int] = set()
+
+        def begins(place: int) -> None:
+            if place not in begun:
+                told.started(jobs[place])
+            begun.add(place)
 
         failures = {}
-        pool = Parallel(n_jobs=workers, backend="loky", return_as="generator_unordered",
-                        pre_dispatch=workers)  # fmt: skip
-        for place, problem in pool(
-            delayed(_placed)(self, jobs, place, shared, workers) for place in range(len(jobs))
-        ):
-            if problem:
-                failures[jobs[place].name] = problem
-            told.ended(jobs[place], problem)
+        work = functools.partial(_placed, self, jobs, shared=shared, workers=workers)
+        done = pool.side_by_side(
+            work, len(jobs), workers=workers, threads=self.threads or 1, begins=begins
+        )
+        with contextlib.closing(done):
+            for place, found in done:
+                problem = str(found) if isinstance(found, pool.Died) else _problem(found)
+                if problem:
+                    failures[jobs[place].name] = problem
+                told.ended(jobs[place], problem)
         return failures
 
     def _on_ray(self, jobs: Sequence[Job], shared: Shared, told: "_Told") -> dict[str, str]:
@@ -109,17 +133,20 @@ class Schedule:
             )
         slots = max(1, int(ray.cluster_resources().get("CPU", 1) // cpus))
         # a job that a dying worker or node took with it is done again, from its checkpoint
-        remote = ray.remote(num_cpus=cpus, memory=need, max_retries=-1)(_placed)
+        remote = ray.remote(num_cpus=cpus, memory=need, max_retries=-1)(_placed_afar)
         held = ray.put(shared)
+        left = None if self.deadline is None else self.deadline - time.monotonic()
+        ends = None if left is None else time.time() + left
         waiting = {
-            remote.remote(self, list(jobs), place, held, slots): place for place in range(len(jobs))
+            remote.remote(self, ends, list(jobs), place, held, slots): place
+            for place in range(len(jobs))
         }
         failures = {}
         try:
             while waiting:
                 done, _ = ray.wait(list(waiting), num_returns=1)
                 place = waiting.pop(done[0])
-                _, problem = ray.get(done[0])
+                problem = _problem(ray.get(done[0]))
                 if problem:
                     failures[jobs[place].name] = problem
                 told.ended(jobs[place], problem)
@@ -128,33 +155,6 @@ class Schedule:
                 ray.cancel(reference, force=True)
             raise
         return failures
-
-
-def connected(address: str) -> Any:
-    """The module `ray`, connected to a cluster that is there.
-
-    Raises:
-        StudyError: ray is not installed, or there is no such cluster.
-    """
-    try:
-        import ray
-    except ImportError as error:
-        raise NotInstalled("--on ray needs ray: pip install 'stackwise[ray]'") from error
-    if address != "ray" and not address.startswith("ray://"):
-        raise StudyError(f"this runs on ray or on ray://host:port, not on {address!r}")
-    if ray.is_initialized():
-        return ray
-    try:
-        ray.init(
-            address="auto" if address == "ray" else address, log_to_driver=False,
-            configure_logging=False,
-        )  # fmt: skip
-    except ConnectionError as error:
-        raise StudyError(
-            "there is no Ray cluster to connect to; start one with 'ray start --head', or leave "
-            "out --on for a pool of processes on this machine"
-        ) from error
-    return ray
 
 
 def memory_of(task: Any) -> int:
@@ -171,15 +171,38 @@ def side_by_side(task: Any) -> int:
 
 def _placed(
     schedule: Schedule, jobs: Sequence[Job], place: int, shared: Shared, workers: int
-) -> tuple[int, str | None]:
-    """Do the job at `place`, in a process of its own."""
-    begun = time.time()
+) -> str | StorageError | None:
+    """Do the job at `place`, in a process of its own. Returns None, or why it failed."""
+    if schedule.too_late(jobs, place):
+        return NOT_BEGUN
+    begun = time.monotonic()
     while True:
-        problem = attempt(jobs[place], shared, schedule.share(jobs, place, workers))
+        try:
+            problem = attempt(jobs[place], shared, schedule.share(jobs, place, workers))
+        except StorageError as error:
+            return error  # a cluster would wrap what is raised
         locked = problem is not None and "is being written by another process" in problem
-        if not locked or time.time() - begun > LOCK_SECONDS:
-            return place, problem
+        if not locked or time.monotonic() - begun > LOCK_SECONDS:
+            return problem
         time.sleep(1)
+
+
+def _placed_afar(schedule: Schedule, ends: float | None, *given: Any) -> str | StorageError | None:
+    """`_placed` on a machine whose `time.monotonic()` is another: `ends` is wall-clock time."""
+    if ends is not None:
+        schedule = replace(schedule, deadline=time.monotonic() + ends - time.time())
+    return _placed(schedule, *given)
+
+
+def _problem(found: str | StorageError | None) -> str | None:
+    """What `_placed` gave back, in the process that waits for it.
+
+    Raises:
+        StorageError: the disk cannot be written, which every other job would meet too.
+    """
+    if isinstance(found, StorageError):
+        raise found
+    return found
 
 
 @dataclass(frozen=True)
@@ -193,13 +216,16 @@ class _Told:
         self._tell(job, state="started")
 
     def ended(self, job: Job, problem: str | None) -> None:
+        if problem == NOT_BEGUN:
+            self._tell(job, state="finished", note=problem)
+            return
         self._tell(job, state="failed" if problem else "finished", problem=problem)
 
     def of(self, job: Job) -> OnEvent | None:
         """What tells of a job while it trains."""
         if self.on_event is None:
             return None
-        return lambda event: self._tell(job, state="training", **event)
+        return lambda event: self._tell(job, **({"state": "training"} | event))
 
     def note(self, sentence: str) -> None:
         """A sentence about all of them."""

@@ -21,23 +21,38 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stackwise import runs
-from stackwise.errors import DataError, KnobError, StackwiseError
+from stackwise.catalog import TaskCard
+from stackwise.errors import DataError, KnobError, RunError, StackwiseError, StorageError
 from stackwise.files import read_json, write_json
-from stackwise.studies.compare import compare
+from stackwise.places import inside
+from stackwise.shapes import SCORE
+from stackwise.studies.compare import compare, with_role
 from stackwise.studies.jobs import OnEvent
 from stackwise.studies.study import Study
+from stackwise.tasks import choose_task, open_task
 
 if TYPE_CHECKING:
     import pandas as pd
 
 DRAWS = 2000
+PLAN = {"tables": [str], "command": (str, None)}
+RECORD = {
+    "tables": [str],
+    "methods": [{"method": str, "rank": SCORE, "low": SCORE, "high": SCORE, "wins": int}],
+    "left_out": [str],
+    "critical_difference": SCORE,
+    "friedman_p": SCORE,
+    "scores": [{"table": str, "metric": str, "method": str, "mean": SCORE}],
+    "failures": {"*": str},
+}
+"""What benchmark.json says."""
 MAY_CHANGE = ("workers", "on", "threads", "device", "track")
 """Settings with which a benchmark may be resumed although it was begun with others."""
 
 
 @dataclass(frozen=True)
 class TableSource:
-    """One table of a benchmark: where it is, what to predict, and options of `TableTask.load`."""
+    """One source of a benchmark: where it is, what to predict, and options of its task's `load`."""
 
     name: str
     source: str
@@ -54,18 +69,18 @@ class Benchmark:
     @property
     def plan(self) -> dict[str, Any]:
         """What was asked for."""
-        return dict(read_json(self.folder / "plan.json"))
+        return dict(read_json(self.folder / "plan.json", PLAN))
 
     @property
     def record(self) -> dict[str, Any]:
         """Mean ranks, critical difference and the scores on each table."""
-        return dict(read_json(self.folder / "benchmark.json"))
+        return dict(read_json(self.folder / "benchmark.json", RECORD, newest=1))
 
     @property
     def studies(self) -> dict[str, Study]:
-        """The finished study of each table, by its name."""
-        found = {name: Study(self.folder / name) for name in self.plan["tables"]}
-        return {n: study for n, study in found.items() if (study.folder / "study.json").is_file()}
+        """The finished study of each table, by its name; not those that cannot be read."""
+        found = {name: Study(inside(self.folder, name)) for name in self.plan["tables"]}
+        return {name: study for name, study in found.items() if study.problem is None}
 
 
 def read_sources(
@@ -74,7 +89,8 @@ def read_sources(
     """Read `file:target` words, or a TOML file with a list of tables.
 
     The TOML file holds `[[table]]` entries with `source`, and where wanted `target`, `name` and
-    any option of `TableTask.load`; its paths are relative to the file.
+    any option of the task's `load`. Its paths are relative to the file, and stay within its
+    folder: who is handed such a file can tell what it reads.
 
     Raises:
         DataError: the file cannot be read, or two tables have one name.
@@ -117,11 +133,36 @@ def _read_toml(path: Path, options: Mapping[str, Any]) -> list[TableSource]:
         if "source" not in entry:
             raise DataError(f"{path}: the table {entry} names no source")
         own = {k: v for k, v in entry.items() if k not in ("source", "target", "name")}
-        beside = path.parent / entry["source"]
-        source = str(beside) if beside.exists() else str(entry["source"])
+        for option, value in own.items():
+            if isinstance(value, str) and _is_path(path.parent, value):
+                own[option] = _source_of(path, value)  # a file, such as test rows of their own
+        source = _source_of(path, entry["source"])
         name = entry.get("name") or Path(source).stem
         found.append(TableSource(name, source, entry.get("target"), {**options, **own}))
     return found
+
+
+def _is_path(folder: Path, value: str) -> bool:
+    """Whether the value of an option is the path of a file, seen from here or from `folder`."""
+    return Path(value).name != value and (Path(value).exists() or (folder / value).exists())
+
+
+def _source_of(path: Path, source: Any) -> str:
+    """A file beside the TOML file, or the name of a data set, which is no path."""
+    if not isinstance(source, str):
+        raise DataError(f"{path}: a source is a text, not {source!r}")
+    try:
+        beside = inside(path.parent, source)
+    except RunError as error:
+        raise DataError(
+            f"{path} names the source {source!r}, which lies outside of its folder; put both into "
+            "one folder, or name the file on the command line as file:target"
+        ) from error
+    if beside.exists():
+        return str(beside)
+    if source.startswith("hf://") or not Path(source).exists():
+        return source
+    raise DataError(f"{path} names the source {source!r}, and no such file lies beside it")
 
 
 def compare_tables(
@@ -129,6 +170,7 @@ def compare_tables(
     *,
     out: Path | str,
     target: str | None = None,
+    task: str | None = None,
     data_options: Mapping[str, Any] | None = None,
     resume: bool = False,
     time_limit: float | None = None,
@@ -146,18 +188,19 @@ def compare_tables(
     Raises:
         DataError: a table cannot be read; nothing is fitted then.
     """
-    from stackwise.report import build
-    from stackwise.tasks.table.task import TableTask
-
     tables = read_sources(sources, target, data_options or {})
     if len(tables) < 2:
         raise KnobError(f"a benchmark needs at least 2 tables, got {len(tables)}")
+    kind = one_kind(tables, task)
     tasks = {}
     for item in tables:
+        if inside(out, item.name).name != item.name:
+            raise DataError(f"a table cannot be called {item.name!r}: its name is that of a folder")
         try:
-            tasks[item.name] = TableTask.load(item.source, target=item.target, **item.options)
+            options = with_role(kind, item.options, item.target)
+            tasks[item.name] = open_task(kind.name, item.source, options)
         except StackwiseError as error:
-            raise DataError(f"table {item.name!r}: {error}") from error
+            raise DataError(f"{kind.name} {item.name!r}: {error}") from error
     seeds = settings.get("seeds", 3)
     plain = {
         n: v
@@ -167,33 +210,66 @@ def compare_tables(
     asked = {
         "kind": "benchmark",
         "tables": [item.name for item in tables],
-        "data": [task.data_hash for task in tasks.values()],
+        "data": [opened.data_hash for opened in tasks.values()],
         "settings": plain | {"seeds": seeds if isinstance(seeds, int) else list(seeds)},
     }
     out = Path(out)
-    deadline = None if time_limit is None else time.time() + time_limit
+    deadline = None if time_limit is None else time.monotonic() + time_limit
     failures = {}
-    with runs.opened(out, asked, resume=resume):
-        write_json(out / "plan.json", asked | {"command": command})
-        for place, (name, task) in enumerate(tasks.items()):
-            if (out / name / "study.json").is_file():
+    with runs.opened(out, asked, resume=resume) as held:
+        held.say("plan.json", asked | {"command": command})
+        for place, (name, opened) in enumerate(tasks.items()):
+            if Study(out / name).problem is None:
+                runs.tidy(out / name)
                 continue
             share = None
             if deadline is not None:
-                share = max(deadline - time.time(), 1.0) / (len(tasks) - place)
+                share = max(deadline - time.monotonic(), 1.0) / (len(tasks) - place)
             try:
                 compare(
-                    task, out=out / name, resume=True, time_limit=share, on_event=on_event,
-                    command=command, **settings,
+                    opened, out=out / name, resume=True, time_limit=share,
+                    on_event=_of_table(on_event, place, len(tasks)), command=command, **settings,
                 )  # fmt: skip
+            except StorageError:
+                raise
             except StackwiseError as error:
                 failures[name] = str(error)
         bench = Benchmark(out)
         if not bench.studies:
             raise StackwiseError(f"no table could be compared: {next(iter(failures.values()))}")
+        if on_event is not None:
+            on_event({"state": "concluding", "note": "ranking over all of them"})
         write_json(out / "benchmark.json", conclude(bench.studies) | {"failures": failures})
-        build([out], out / "report.html")
     return bench
+
+
+def one_kind(sources: Sequence[TableSource], asked: str | None) -> TaskCard:
+    """The task that all sources are.
+
+    Raises:
+        KnobError: they are of several.
+    """
+    kinds = {
+        item.name: choose_task(
+            item.source, item.options, asked=asked, named=item.target is not None
+        )
+        for item in sources
+    }
+    first, *others = dict.fromkeys(of.name for of in kinds.values())
+    if others:
+        at = next(name for name, of in kinds.items() if of.name == others[0])
+        raise KnobError(
+            f"sources of one comparison are of one task: {at!r} is a {others[0]}, the first a "
+            f"{first}; say which with --task"
+        )
+    return next(iter(kinds.values()))
+
+
+def _of_table(on_event: OnEvent | None, place: int, count: int) -> OnEvent | None:
+    """What tells of the comparison on table number `place`, from 0."""
+    if on_event is None:
+        return None
+    return lambda event: on_event(event | {"table_index": place, "tables": count})
 
 
 def conclude(studies: Mapping[str, Study]) -> dict[str, Any]:

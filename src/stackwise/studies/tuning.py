@@ -5,6 +5,7 @@ kept in an SQLite file as they end. The sampler of a trial is seeded by how many
 so that a search that was killed goes on as if it had not been.
 """
 
+import contextlib
 import json
 import math
 from collections.abc import Mapping
@@ -13,11 +14,19 @@ from pathlib import Path
 from typing import Any
 
 from stackwise.catalog import Entry, card
-from stackwise.errors import Interrupted, NotInstalled, StackwiseError, StudyError
-from stackwise.files import read_json, write_json
+from stackwise.errors import Interrupted, RunError, StackwiseError, StorageError, StudyError
+from stackwise.files import read_json, write_json, writing
 from stackwise.knobs import KnobSpec
+from stackwise.progress import part_of
+from stackwise.protocols import Chooses
 from stackwise.runs import chosen_knobs, fitting
+from stackwise.shapes import SCORE
 from stackwise.studies.jobs import OnEvent, Shared
+
+RECORD = {
+    "finished": bool, "best": (dict, None),
+    "trials": [{"knobs": dict, "validation": SCORE, "problem": (str, None)}],
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -45,7 +54,9 @@ class SearchJob:
     def do(self, shared: Shared, seconds: float | None, on_event: OnEvent | None) -> None:
         """Search, or go on searching."""
         path = shared.out / "tuning" / f"{self.slug}.json"
-        record: dict[str, Any] = read_json(path) if path.is_file() else {"finished": False}
+        record: dict[str, Any] = {"finished": False}
+        with contextlib.suppress(RunError):  # the trials are in the database: it is made again
+            record = read_json(path, RECORD)
         if not record["finished"]:
             search = _Search(self, shared, on_event)
             share = None if seconds is None else seconds / self.trials
@@ -60,7 +71,7 @@ class SearchJob:
 
 def best_knobs(out: Path, slug: str) -> dict[str, Any]:
     """The knobs that a finished search chose, over the preset's."""
-    return dict(read_json(out / "tuning" / f"{slug}.json")["best"])
+    return dict(read_json(out / "tuning" / f"{slug}.json", {"best": dict})["best"])
 
 
 def space(entry: Entry, fixed: Mapping[str, Any]) -> dict[str, KnobSpec]:
@@ -88,26 +99,38 @@ class _Search:
     """The trials of one method."""
 
     def __init__(self, job: SearchJob, shared: Shared, on_event: OnEvent | None) -> None:
-        try:
-            import optuna
-        except ImportError as error:
-            raise NotInstalled("--tune needs optuna: pip install 'stackwise[tune]'") from error
+        import optuna
+
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.optuna = optuna
         self.job, self.shared, self.on_event = job, shared, on_event
         of = card(job.slug)
-        self.entry = of.entry("learner", shared.task.problem)
+        self.entry = of.entry("learner", shared.task.problem, task=shared.task.name)
         self.preset = chosen_knobs(of, self.entry, shared.settings.get("preset"), job.knobs)
         self.space = space(self.entry, job.knobs)
         path = shared.out / "tuning" / f"{job.slug}.db"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self.study = optuna.create_study(
-            storage=f"sqlite:///{path}", study_name=job.slug, load_if_exists=True,
-            direction="minimize" if shared.task.metric.mode == "min" else "maximize",
-        )  # fmt: skip
+        self.study = self._opened(path)
         running = optuna.trial.TrialState.RUNNING
         for trial in self.study.get_trials(deepcopy=False, states=(running,)):
-            self._tell(trial.number, trial.user_attrs.get("score"))  # a kill cut it off
+            # a kill cut it off: before its end, or before its end was told
+            ended = "knobs" in trial.user_attrs
+            self._tell(trial.number, trial.user_attrs["score"] if ended else None)
+
+    def _opened(self, path: Path) -> Any:
+        """The study that the file holds, or a new one in it."""
+        try:
+            with writing(path):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                return self.optuna.create_study(
+                    storage=f"sqlite:///{path}", study_name=self.job.slug, load_if_exists=True,
+                    direction="minimize" if self.shared.task.metric.mode == "min" else "maximize",
+                )  # fmt: skip
+        except StackwiseError:
+            raise
+        except Exception as error:
+            raise RunError(
+                f"{path} is damaged or of another format ({error}); remove it to search again"
+            ) from error
 
     @property
     def ended(self) -> list[Any]:
@@ -132,7 +155,7 @@ class _Search:
         score, problem = None, None
         try:
             score = self._score(values, seconds, number)
-        except Interrupted:
+        except (Interrupted, StorageError):
             raise
         except StackwiseError as error:
             problem = str(error)
@@ -148,14 +171,17 @@ class _Search:
 
         def told(event: dict[str, Any]) -> None:
             if self.on_event is not None:
-                self.on_event(event | {"phase": f"trial {number + 1} of {job.trials}"})
+                self.on_event(part_of(event, number, job.trials, "trial"))
 
+        # what stops a trial does not judge it
+        task = shared.task
+        stops, judges = task.parted() if isinstance(task, Chooses) else (task, task)
         with fitting(
-            job.slug, shared.task, values, seed=job.seed, time_limit=seconds, on_event=told,
+            job.slug, stops, values, seed=job.seed, time_limit=seconds, on_event=told,
             device=shared.settings.get("device"), threads=shared.settings.get("threads"),
         ) as learner:  # fmt: skip
-            scores = shared.task.judge(learner, "validation").scores
-        score = float(scores[shared.task.metric.name])
+            scores = judges.judge(learner, "validation").scores
+        score = float(scores[task.metric.name])
         if not math.isfinite(score):
             raise StudyError(f"the validation score is {score}")
         return score

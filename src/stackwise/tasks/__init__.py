@@ -1,39 +1,32 @@
-"""Tasks: what data asks of a model.
+"""Tasks: what data asks of a model. Each is a folder here, and found by being there.
 
-A task reads a source, parts its rows, says how far a prediction is from the truth, and writes the
-predictions of new rows. Its `load` signature is what a command line offers about the data. There
-are tables, text, instructions (chats) and choices (questions); `task_class` finds one by name.
+A task reads a source, parts its samples, says how far a prediction is from the truth, and writes
+the predictions of new ones. What shared code may ask of it stands in `stackwise.protocols`; its
+`load` signature is what a command line offers about the data.
 """
 
-import importlib
-import inspect
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
+from typing import Any
 
-from stackwise.errors import KnobError, UnknownName, nearest
+from stackwise.catalog import TaskCard, task_card, tasks
+from stackwise.errors import DataError, KnobError, UnknownName, nearest
+from stackwise.knobs import check_values
+from stackwise.protocols import Judged, Part, Task
 
-if TYPE_CHECKING:
-    import numpy as np
-    import pandas as pd
+__all__ = [
+    "Judged", "Part", "Task", "called", "choose_task", "having_option", "open_task", "small_task",
+    "task_class",
+]  # fmt: skip
 
-Part = Literal["train", "validation", "test"]
-TASKS = {
-    "table": "stackwise.tasks.table.task:TableTask",
-    "text": "stackwise.tasks.text.task:TextTask",
-    "instructions": "stackwise.tasks.instructions.task:InstructionsTask",
-    "choices": "stackwise.tasks.choices.task:ChoicesTask",
-}
-"""Where each task is, by its name."""
+RENAMED = {"seed": "split_seed"}
+"""Options of `load` under the names that older records have."""
 
 
 def task_class(name: str) -> Any:
     """The class of the task `name`; `UnknownName` names the nearest one."""
-    if name not in TASKS:
-        raise UnknownName(f"there is no task {name!r}.{nearest(name, TASKS)}")
-    module, _, found = TASKS[name].partition(":")
-    return getattr(importlib.import_module(module), found)
+    return task_card(name).load()
 
 
 def open_task(name: str, source: Any, options: Mapping[str, Any]) -> Any:
@@ -43,104 +36,101 @@ def open_task(name: str, source: Any, options: Mapping[str, Any]) -> Any:
         KnobError: the task has no such option, or a value is out of its bounds.
         DataError: the source cannot be used.
     """
-    from stackwise.knobs import check_values, knobs_of
-
-    cls = task_class(name)
-    specs = knobs_of(cls.load)
-    plain = {key: value for key, value in options.items() if key not in specs}
-    known = inspect.signature(cls.load).parameters
-    for key in plain:
-        if key not in known or key == "source":
-            offered = [option for option in known if option != "source"]
-            raise KnobError(f"a {name} has no option {key!r}.{nearest(key, offered)}")
-    named = {key: value for key, value in options.items() if key in specs}
-    return cls.load(source, **plain, **check_values(f"a {name}", specs, named, texts=True))
+    known = task_card(name).options
+    given = {
+        key if key in known else RENAMED.get(key, key): value for key, value in options.items()
+    }
+    for key in given:
+        if key not in known:
+            if others := having_option(key):
+                raise KnobError(f"{key} is an option of {others}; this data is {called(name)}")
+            raise KnobError(f"{called(name)} has no option {key!r}.{nearest(key, known)}")
+    return task_class(name).load(source, **check_values(f"a {name}", known, given, texts=True))
 
 
-@dataclass(frozen=True)
-class Judged:
-    """How well a learner does on a part.
+def called(name: str) -> str:
+    """A task in a sentence: a table, an image, questions."""
+    if name.endswith("s"):
+        return name
+    return f"an {name}" if name[0] in "aeiou" else f"a {name}"
 
-    Attributes:
-        scores: every score by name, the deciding one first.
-        samples: one row a sample: `row`, its number in the source, and what was answered. Where
-            samples are not rows of a table, `value` and `weight` too: the deciding score follows
-            from the weighted mean of the values.
-        seconds: of predicting them all. one: of predicting one, or None.
+
+def having_option(option: str) -> str:
+    """The tasks that have an option, in a sentence; empty where none has it."""
+    return " or ".join(called(name) for name, of in tasks().items() if option in of.options)
+
+
+def small_task(name: str) -> Any:
+    """A tiny instance of the task `name`."""
+    return task_class(name).small()
+
+
+def choose_task(
+    source: Any,
+    options: Iterable[str] = (),
+    *,
+    asked: str | None = None,
+    among: Iterable[str] | None = None,
+    who: str = "",
+    named: bool = False,
+) -> TaskCard:
+    """Which task a source is.
+
+    The one that was asked for; else the only one of `among`; else, of those that have every option
+    that was given, the one that recognises the source best by its marks.
+
+    Args:
+        options: the names of the options that were given.
+        among: names of tasks, such as those that a method serves; None for all.
+        who: what serves them, for the error: a method's slug.
+        named: whether it is said what is predicted, so that only tasks with such a role fit.
+
+    Raises:
+        UnknownName: no such task, or one that is not served. KnobError: no task has the options.
+        DataError: none recognises the source, or two do alike.
     """
+    known = tasks()
+    served = list(known) if among is None else list(among)
+    if asked is not None:
+        found = task_card(asked)
+        if asked not in served:
+            raise UnknownName(f"{who} serves {', '.join(served) or 'no task'}, not {asked}")
+        return found
+    fitting = [known[name] for name in served if name in known]
+    if len(fitting) == 1:
+        return fitting[0]
+    wanted = list(options)
+    having = [
+        of
+        for of in fitting
+        if all(name in of.options for name in wanted) and (of.role or not named)
+    ]
+    if not having:
+        names = {name for of in fitting for name in of.options}
+        strange = next((name for name in wanted if name not in names), None)
+        if strange is not None:
+            raise KnobError(f"no task has an option {strange!r}.{nearest(strange, names)}")
+        raise KnobError(f"no task has all of {', '.join('--' + n for n in wanted)} together")
+    if len(having) == 1:
+        return having[0]
+    sure = {of.name: of.recognises(source) for of in having}
+    best = max(sure.values())
+    first = [of for of in having if sure[of.name] == best]
+    either = " or ".join(of.name for of in (first if best > 0 else having))
+    if best <= 0:
+        raise DataError(f"{_not_known(source)} Or say what it is with --task {either}")
+    if len(first) > 1:
+        raise DataError(f"{source} may be {either}: say which with --task")
+    return first[0]
 
-    scores: dict[str, float]
-    samples: "pd.DataFrame"
-    seconds: float
-    one: float | None = None
 
+def _not_known(source: Any) -> str:
+    """What to say of a source that no task knows."""
+    if not isinstance(source, (str, os.PathLike)):
+        return f"a {type(source).__name__} is no data that is known."
+    if Path(source).exists():
+        return f"{source} is not recognised: nothing about it says what data it holds."
+    from stackwise import data
 
-@runtime_checkable
-class Task(Protocol):
-    """What every task offers.
-
-    Attributes:
-        name: what the catalog calls it, such as `table`.
-        baselines: slugs that every comparison on it includes.
-        problem: what is predicted, such as `regression`.
-        data_hash: of the rows and the split; equal hashes, equal data.
-        notes: sentences about what was dropped or inferred.
-        size_bytes: what the data takes in memory, for planning how many runs fit side by side.
-    """
-
-    name: ClassVar[str]
-    baselines: ClassVar[tuple[str, ...]]
-    problem: Any
-    data_hash: str
-    notes: list[str]
-
-    @property
-    def size_bytes(self) -> int: ...
-
-    @classmethod
-    def load(cls, source: Any, **roles: Any) -> "Task":
-        """Read the source. `roles` say which part of it plays which role, such as `target`."""
-        ...
-
-    def part(self, part: Part) -> tuple[Any, Any]:
-        """The inputs and the truth of one part. The test part is for the final score alone."""
-        ...
-
-    def batches(self, part: Part) -> Iterator[dict[str, Any]]:
-        """The part as batches, each a dictionary of tensors, in the order of its rows."""
-        ...
-
-    def loss(self, model: Any, batch: Mapping[str, Any]) -> Any:
-        """The scalar that training makes small on one batch."""
-        ...
-
-    @property
-    def metrics(self) -> tuple[str, ...]:
-        """The names of the scores, the deciding one first."""
-        ...
-
-    def score(self, truth: Any, prediction: Any, probability: Any = None) -> dict[str, float]:
-        """Every score by name."""
-        ...
-
-    def fit(self, learner: Any) -> Any:
-        """Fit a learner on the training part; the validation part decides when to stop."""
-        ...
-
-    def judge(self, learner: Any, part: Part) -> Judged:
-        """Score a fitted learner on a part."""
-        ...
-
-    def resampled(self, run: Any) -> "tuple[int, Callable[[np.ndarray], float]]":
-        """The number of test samples that a finished run was scored on, and its deciding score on
-        any of them: (row numbers, with repeats) -> score.
-        """
-        ...
-
-    def write_predictions(self, path: Path | str, learner: Any, source: Any) -> int:
-        """Write one prediction a row of `source`, in its order; returns the rows written."""
-        ...
-
-    def describe(self) -> dict[str, Any]:
-        """What a run records about its data, as JSON."""
-        ...
+    known = [entry.name for entry in data.names()]
+    return f"there is no file, folder or data set {str(source)!r}.{nearest(str(source), known)}"

@@ -2,8 +2,8 @@
 
 Tensors (weights, best weights, gradients that wait for a step, optimizer and random states) are the
 file's tensors, the rest (phase, place in the data, history, constructor arguments) is JSON in its
-header. One file is renamed into its place at once, so that a kill leaves the old checkpoint or the
-new one, never a mixture.
+header, with a hash of all of it (format 2). One file is renamed into its place at once, so that a
+kill leaves the old checkpoint or the new one, never a mixture.
 """
 
 import json
@@ -17,11 +17,16 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from stackwise.errors import RunError
-from stackwise.files import plain, write_tensors
-from stackwise.training.sharding import in_parts_as, whole_tensors
+from stackwise.errors import RunError, StackwiseError
+from stackwise.files import parse_json, plain, write_tensors
+from stackwise.seals import tensors_hash
+from stackwise.shapes import NUMBER, SCORE, misfit
+from stackwise.training.distribution.sharding import in_parts_as, whole_tensors
 
-FORMAT = 1
+FORMAT = 2
+PLACE = {"format": int, "phase": int, "sums": {"*": SCORE}, "seconds": NUMBER, "groups": [[dict]],
+         "history": [dict]}  # fmt: skip
+"""What the header of a checkpoint holds, besides what the loop sets as it is."""
 
 
 def prefixed(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -130,10 +135,12 @@ def put_back(
 
 @contextmanager
 def belonging(path: Path) -> Iterator[None]:
-    """Turn torch's complaint that tensors do not fit a model into one sentence."""
+    """Turn the complaint that a checkpoint does not fit a model into one sentence."""
     try:
         yield
-    except (RuntimeError, ValueError, LookupError) as error:
+    except StackwiseError:
+        raise
+    except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise RunError(
             f"the checkpoint {path} is of another model or another version; "
             "remove it to start this run again"
@@ -149,7 +156,7 @@ def sweep(path: Path) -> None:
 def write(path: Path, tensors: dict[str, Tensor], place: dict[str, Any]) -> None:
     """Write a checkpoint, whole or not at all."""
     text = json.dumps(plain({"format": FORMAT} | place))
-    write_tensors(path, tensors, metadata={"place": text})
+    write_tensors(path, tensors, metadata={"place": text, "hash": tensors_hash(tensors, text)})
 
 
 def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
@@ -163,7 +170,10 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            place = json.loads((file.metadata() or {})["place"])
+            about = file.metadata() or {}
+        place = _place(about)
+        if place["format"] > 1 or "hash" in about:
+            _check_whole(tensors, about)
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise RunError(
             f"the checkpoint {path} is damaged ({error}); remove it to start this run again"
@@ -171,3 +181,16 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
     if place["format"] > FORMAT:
         raise RunError(f"the checkpoint {path} was written by a newer stackwise")
     return tensors, place
+
+
+def _place(about: dict[str, str]) -> dict[str, Any]:
+    place: dict[str, Any] = parse_json(about["place"])
+    wrong = misfit(place, PLACE)
+    if wrong is not None:
+        raise ValueError(wrong)
+    return place
+
+
+def _check_whole(tensors: dict[str, Tensor], about: dict[str, str]) -> None:
+    if about["hash"] != tensors_hash(tensors, about["place"]):
+        raise ValueError("it does not hold what was written: its hash is another")

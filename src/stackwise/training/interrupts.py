@@ -9,12 +9,25 @@ from typing import Any
 
 from stackwise.errors import Interrupted
 
+writing = threading.Event()
+"""Set while the checkpoint of an interrupted fit is written: who ends the process waits for it."""
+
 
 @dataclass
 class StopRequest:
     """Whether someone asked the fit to stop."""
 
     asked: bool = False
+
+
+@contextmanager
+def being_written() -> Iterator[None]:
+    """Inside the block the checkpoint of an interrupted fit is written."""
+    writing.set()
+    try:
+        yield
+    finally:
+        writing.clear()
 
 
 @contextmanager

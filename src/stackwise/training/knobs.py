@@ -1,4 +1,4 @@
-"""The training knobs that every learner shares: the catalog joins them to each signature."""
+"""The knobs that learners, transforms and probes share: the catalog joins them to signatures."""
 
 from typing import Annotated, Literal
 
@@ -38,3 +38,24 @@ def training_knobs(
     verbose: Annotated[bool, Knob("print a line an epoch")] = False,
 ) -> None:
     """Only the signature counts; see `stackwise.catalog.learner`."""
+
+
+def seeded(*, random_state: Annotated[int, Knob("the seed", ge=0)] = 0) -> None:
+    """The seed of a transform or a probe."""
+
+
+def placed(*, device: Annotated[str, Knob("auto, cpu, cuda or mps")] = "auto") -> None:
+    """Where a transform computes."""
+
+
+def tuned(
+    *,
+    epochs: Annotated[int, Knob("passes over the data; 0 trains nothing", ge=0)] = 10,
+    lr: Annotated[float, Knob("learning rate", gt=0, log=True)] = 1e-3,
+    weight_decay: Annotated[float, Knob("decoupled weight decay", ge=0)] = 0.0,
+    batch_size: Annotated[
+        int | None, Knob("rows a step where the model does not say; none is the data's", ge=1)
+    ] = None,
+    time_limit: Annotated[float | None, Knob("seconds of training", gt=0)] = None,
+) -> None:
+    """How a transform goes on training a model."""

@@ -2,7 +2,13 @@
 
     u = mhat / (sqrt(vhat) + eps) + decay w,      w <- w - lr phi(|w|) / |u| u
 
-phi cuts the norm at 10. Source: arXiv 1904.00962, algorithm 2.
+phi cuts the norm at 10. Source: arXiv 1904.00962, algorithm 2. The code of Hopular's authors leaves
+the moments of u as they are and multiplies the step, outside of the trust ratio, by
+
+    c = sqrt(1 - beta_2^t) / (1 - beta_1^t)
+
+which makes its first steps 3 to 6 times shorter (c is 0.32 at t = 1, 0.15 at t = 12, and near 1
+only after thousands of steps).
 """
 
 from collections.abc import Callable, Iterable

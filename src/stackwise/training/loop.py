@@ -6,12 +6,16 @@ Notable:
 - the order of the rows depends on (seed, epoch) alone and the random states are kept, so that a
   run that was killed ends with the same weights, bit for bit, as one that was not;
 - nothing is read back from the device within an epoch but now and then: losses wait in a list and
-  are looked at together, which also finds the exact step at which one stopped being a number.
+  are looked at together, which also finds the exact step at which one stopped being a number;
+- a rule sees the plain model: where there are several processes each takes its rows of a batch, and
+  the loop averages gradients before an optimizer steps (see `exchange`).
 """
 
 import math
 import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,22 +24,33 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from stackwise.errors import Interrupted, TrainingError
+from stackwise.layers.batch_statistics import gathered_batch_statistics
 from stackwise.training import checkpoints
 from stackwise.training.batches import Batches
 from stackwise.training.best import Best
-from stackwise.training.devices import accelerator, placer
-from stackwise.training.interrupts import StopRequest, stop_signals
+from stackwise.training.distribution.devices import accelerator, placer
+from stackwise.training.distribution.exchange import Exchange
+from stackwise.training.distribution.sharding import (
+    Sharded,
+    in_parts_as,
+    part_here,
+    reached_from_outside,
+    whole_tensors,
+)
+from stackwise.training.distribution.sharding import is_wanted as sharding_is_wanted
+from stackwise.training.heap import keeping_memory
+from stackwise.training.interrupts import StopRequest, being_written, stop_signals
 from stackwise.training.phases import Phase, Trained
 from stackwise.training.rules import Rule
 from stackwise.training.scalars import Scalars
 from stackwise.training.session import Session, current_session
-from stackwise.training.sharding import Sharded, in_parts_as, whole, whole_tensors
-from stackwise.training.sharding import is_wanted as sharding_is_wanted
 
 EPOCH_PAUSE = 2.0  # seconds at least between checkpoints at the ends of epochs
 STEP_PAUSE = 30.0  # seconds at least between checkpoints within an epoch
 WRITE_PAUSE = 20.0  # and this many times what writing the last one took: at most 5 % of the time
+PACE_AFTER = 1.0  # seconds of a phase's steps, before which nothing is said of the time left
 LOOK_EVERY = 200  # steps between looks at the losses
+_outer: ContextVar[Session | None] = ContextVar("stackwise_session_of_the_outer_fit", default=None)
 AGREE_EVERY = 20  # steps after which the processes of a distributed fit ask each other to stop
 
 
@@ -83,24 +98,33 @@ def train_phases(
             raise TrainingError(
                 f"max_epochs must be at least 1, got {phase.max_epochs} for phase {phase.name!r}"
             )
-    session = current_session()
+    # a fit inside of another one is a part of its work: it keeps nothing, and tells nobody unless
+    # the outer one opened a session for it
+    opened = current_session()
+    session = Session() if opened is _outer.get() else opened
     forked = list(range(torch.cuda.device_count()))
     with (
         torch.random.fork_rng(devices=forked),
         stop_signals(active=session.folder is not None) as request,
+        keeping_memory(model),
     ):
-        loop = Loop(model, phases, session, request, accelerator(device, precision), time_limit)
+        loop = TrainingLoop(
+            model, phases, session, request, accelerator(device, precision), time_limit
+        )
         torch.manual_seed(seed)
-        return loop.run()
+        inside = _outer.set(opened)
+        try:
+            return loop.run()
+        finally:
+            _outer.reset(inside)
 
 
 @dataclass
-class Loop:
-    """The state of a fit while it runs. Rules read `step`, `total_steps`, `epoch`, `optimizers`.
+class TrainingLoop:
+    """The state of a fit while it runs; what of it a rule may use is `stackwise.training.Loop`.
 
     Attributes:
-        model: the module of the phase. running: the same, as a step calls it (DDP's wrapper where
-            there are several processes).
+        model: the module of the phase.
         step: batches seen in this phase. place: of them, in this epoch. epoch_steps: its length.
         stopped: why the phase ended; "" while it runs.
     """
@@ -129,9 +153,13 @@ class Loop:
         self.before = self.phase_began = 0.0  # seconds: an earlier process's, those to this phase
         self.started = self.written = self.told = time.monotonic()
         self.writing = 0.0  # seconds that the last checkpoint took
-        self.shared = self.accelerator.num_processes > 1
-        self.in_parts = self.shared and sharding_is_wanted()
-        self.plain = not self.shared and self.accelerator.mixed_precision == "no"
+        several = self.accelerator.num_processes > 1
+        self.in_parts = several and sharding_is_wanted()
+        self.exchange = Exchange(self.accelerator, in_parts=self.in_parts)
+        self.plain = not several and self.accelerator.mixed_precision == "no"
+        self.unasked = 0  # steps since the processes asked each other to stop
+        self.allowed = min(self._limits(), default=math.inf)  # seconds from now on
+        self.cut = False  # whether the limit ended a phase
 
     @property
     def phase(self) -> Phase:
@@ -143,16 +171,49 @@ class Loop:
         """Seconds of training so far, those before a resume included."""
         return self.before + time.monotonic() - self.started
 
+    @property
+    def process(self) -> int:
+        """The number of this process, from 0."""
+        return self.exchange.process
+
+    @property
+    def processes(self) -> int:
+        """How many processes learn together."""
+        return self.exchange.processes
+
+    @property
+    def schedule_steps(self) -> int:
+        """The steps over which the learning rate's schedule goes."""
+        return self.phase.schedule_steps or self.total_steps
+
+    @property
+    def share(self) -> float:
+        """Of the batch's rows, how many this process has."""
+        return self.exchange.share
+
     def backward(self, loss: Tensor) -> None:
-        """Backward through `loss`; a rule calls this and not `loss.backward()`.
+        """Backward through `loss`, a mean over this process's rows; a rule calls this and not
+        `loss.backward()`.
 
         Outside of autocast: each product's backward then has the type that its forward had.
         """
-        if self.plain:  # accelerate would divide by 1 first, which small steps feel
+        if self.plain:
             torch.autograd.backward(loss)
             return
         with torch.autocast(self.accelerator.device.type, enabled=False):
-            self.accelerator.backward(loss)
+            torch.autograd.backward(self.exchange.weighed(loss))
+
+    def average_gradients(self, optimizer: Optimizer) -> None:
+        """Average what the parameters of `optimizer` learned over the processes."""
+        self.exchange.average(optimizer)
+
+    def sum_over_processes(self, tensor: Tensor) -> Tensor:
+        """The sum of a tensor over the processes; no gradient goes through it."""
+        return self.exchange.sum(tensor)
+
+    def for_each_row(self, rows: int, draw: Callable[[int], Tensor]) -> Tensor:
+        """`draw(rows)`, of which each of several processes keeps those of its own rows."""
+        return self.exchange.for_each_row(rows, draw)
 
     def run(self) -> Trained:
         """Go through the phases, from a checkpoint where the session resumes one."""
@@ -174,13 +235,14 @@ class Loop:
             self._begin()
         if not finished:
             self._save()
-        if self.shared:  # a process that leaves while another writes can take it down with it
+        if self.exchange.several:
+            # a process that leaves while another writes can take it down with it
             self.accelerator.wait_for_everyone()
         self.model.zero_grad(set_to_none=True)
         score = None if math.isnan(self.best.score) else self.best.score
         return Trained(
-            self.model.eval(), self.history, self.best.epoch, score, self.stopped, self.step,
-            self.seconds,
+            self.model.eval(), self.history, self.best.epoch, score,
+            "time" if self.cut else self.stopped, self.step, self.seconds,
         )  # fmt: skip
 
     @property
@@ -197,47 +259,52 @@ class Loop:
     def _prepare(self, model: nn.Module) -> None:
         """Put the phase's model on its device and make its optimizers."""
         self.model = model.to(self.accelerator.device)
+        self.exchange.begin(self.model)
         if self.in_parts:
             bfloat16 = self.accelerator.mixed_precision == "bf16"
             self.sharded = Sharded(self.model, self.accelerator.device, bfloat16=bfloat16)
         self.epoch_steps = len(self.phase.batches)
         self.total_steps = self.epoch_steps * self.phase.max_epochs
         self.optimizers = self.phase.rule.optimizers(self.model)
+        self.exchange.guard(self.optimizers)
         self.model.train()
 
     def _finish_phase(self) -> None:
         """Run the epochs that are left, then put the phase's weights in place."""
-        joined = self.shared and not self.in_parts
-        self.running = self.accelerator.prepare_model(self.model) if joined else self.model
         while not self.stopped:
-            self._epoch()
+            # in one process there is nothing to gather and nothing in parts
+            with gathered_batch_statistics(self.model), reached_from_outside():
+                self._epoch()
             due = self._save_is_due(EPOCH_PAUSE)
-            late, stop, due = self._agree(self._out_of_time(), self.request.asked, due)
+            late, over, stop, due = self.exchange.agree(
+                self._out_of_time(), self._share_is_over(), self.request.asked, due
+            )
             if self.phase.patience is not None and self.best.stale >= self.phase.patience:
                 self.stopped = "patience"
             elif self.epoch >= self.phase.max_epochs:
                 self.stopped = "epochs"
-            elif late:
-                self.stopped = "time"
+            elif late or over:
+                self.stopped, self.cut = "time" if late else "share", True
             elif stop:
                 self._interrupt()
             elif due:
                 self._save()
         if self.phase.keep == "best" and self.best.weights:
             self.model.load_state_dict(self.best.weights)
-        if self._agree(self.request.asked)[0]:
+        if self.exchange.agree(self.request.asked)[0]:
             self._interrupt()
         if self.in_parts:
             self.model = self.sharded.plain()
 
     def _epoch(self) -> None:
         """One pass over the batches, then validation."""
-        rule, running, autocast = self.phase.rule, self.running, self._autocast
+        rule, model, autocast = self.phase.rule, self.model, self._autocast
         take = placer(self.accelerator)
         for batch in self.phase.batches.epoch(self.epoch, self.place):
+            self.exchange.divide(batch)
             with autocast():
-                scalars = rule.step(self, running, take(batch))
-            self.scalars.add(scalars)
+                scalars = rule.step(self, model, take(batch))
+            self.scalars.add(self.exchange.counted(scalars))
             self.place += 1
             self.step += 1
             if self.place % LOOK_EVERY == 0:
@@ -245,7 +312,8 @@ class Loop:
             if self.place < self.epoch_steps and self._between_steps():
                 break
         self._look()
-        means = self._mean_of_processes(self.scalars.means(self.place))
+        means = self.exchange.means(self.scalars.means(self.place))
+        self.exchange.settle(self.model)
         scores = {name: float(value) for name, value in rule.validate(self.model).items()}
         self.place = 0
         self.epoch += 1
@@ -269,10 +337,14 @@ class Loop:
         """Look at the clock and the signals; True ends the epoch early."""
         if time.monotonic() - self.told > 0.5:
             self._tell({})
-        if self.shared and self.place % AGREE_EVERY:
+        self.unasked += 1
+        # a checkpoint is the first process's: it holds no gradient that is not averaged yet
+        if self.exchange.several and (self.unasked < AGREE_EVERY or self.exchange.waiting):
             return False
+        self.unasked = 0
         due = self._save_is_due(STEP_PAUSE)
-        late, stop, due = self._agree(self._out_of_time(), self.request.asked, due)
+        late = self._out_of_time() or self._share_is_over()
+        late, stop, due = self.exchange.agree(late, self.request.asked, due)
         if due and not stop:
             self._save()
         if stop:
@@ -285,9 +357,11 @@ class Loop:
         if bad is not None:
             ago, value = bad
             self._refuse(f"the loss is {value} at step {self.step - ago} (epoch {self.epoch + 1})")
-        learned = [p.detach() for p in self.model.parameters() if p.requires_grad]
+        parts = [part_here(p.detach()) for p in self.model.parameters() if p.requires_grad]
+        learned = [part for part in parts if part.numel()]
         # the largest magnitude: the sum of squares of large but good weights could overflow
-        if not math.isfinite(float(whole(nn.utils.get_total_norm(learned, norm_type=math.inf)))):
+        wrong = not math.isfinite(float(nn.utils.get_total_norm(learned, norm_type=math.inf)))
+        if self.exchange.agree(wrong)[0] if self.in_parts else wrong:
             at = f"step {self.step} (epoch {self.epoch + 1})"
             self._refuse(f"weights are no longer numbers at {at}")
 
@@ -315,37 +389,28 @@ class Loop:
         )
 
     def _interrupt(self) -> None:
-        self._save()
+        with being_written():
+            self._save()
         self.accelerator.wait_for_everyone()
         raise Interrupted(f"Interrupted after {self.epoch} epochs; the checkpoint is written")
 
     def _out_of_time(self) -> bool:
         return any(left <= 0 for left in self._limits())
 
+    def _share_is_over(self) -> bool:
+        """Whether the phase has had its share of a limit, and others are to follow."""
+        return time.monotonic() - self.started > self.phase.ends_at * self.allowed
+
     def _limits(self) -> list[float]:
         """Seconds left by the fit's own limit and by the session's, where there is one."""
         own = None if self.time_limit is None else self.time_limit - self.seconds
         return [left for left in (own, self.session.seconds_left()) if left is not None]
 
-    def _agree(self, *flags: bool) -> list[bool]:
-        """Each flag, true where it is true in any process: all stop at one step."""
-        if not self.shared:
-            return list(flags)
-        mine = torch.tensor(flags, dtype=torch.int32, device=self.accelerator.device)
-        return [bool(n) for n in self.accelerator.reduce(mine, reduction="sum").tolist()]
-
-    def _mean_of_processes(self, means: dict[str, float]) -> dict[str, float]:
-        if not self.shared:
-            return means
-        mine = torch.tensor(list(means.values()), device=self.accelerator.device)
-        return dict(zip(means, self.accelerator.reduce(mine, "mean").tolist(), strict=True))
-
     def _tell(self, metrics: dict[str, float]) -> None:
         self.told = time.monotonic()
         if self.session.on_event is None or not self._is_main:
             return
-        spent = self.seconds - self.phase_began
-        left = (self.total_steps - self.step) * spent / max(self.step, 1)
+        left, at_most = self._left()
         self.session.on_event(
             {
                 "phase": self.phase.name,
@@ -354,10 +419,29 @@ class Loop:
                 "step": self.step,
                 "steps": self.total_steps,
                 "seconds": self.seconds,
-                "seconds_left": max(min([left, *self._limits()]), 0.0),
+                "seconds_left": left,
+                "at_most": at_most,
             }
             | ({"metrics": metrics} if metrics else {})
         )
+
+    def _left(self) -> tuple[float | None, bool]:
+        """Seconds to the end of the fit, None where nobody knows; whether it may end sooner.
+
+        A phase with patience, or one that others follow, ends nobody knows when: a limit alone
+        says how long that can take. A pace is one after a second of steps.
+        """
+        limits = self._limits()
+        open_end = self.phase.patience is not None or not self._is_last
+        spent = self.seconds - self.phase_began
+        if self.step == self.total_steps and self._is_last:
+            return 0.0, False
+        if not limits and (open_end or spent < PACE_AFTER):
+            return None, open_end
+        pace = (self.total_steps - self.step) * spent / max(self.step, 1)
+        paced = self._is_last and spent >= PACE_AFTER
+        left = min([*limits, *([pace] if paced else [])])
+        return max(left, 0.0), open_end or left < pace or not paced
 
     def _save_is_due(self, pause: float) -> bool:
         passed = time.monotonic() - self.written
@@ -365,9 +449,12 @@ class Loop:
 
     def _save(self) -> None:
         """Write the checkpoint of this moment."""
-        if self.file is None or not (self._is_main or self.in_parts):
+        if self.file is None:
             return
         self._look()
+        sums = self.exchange.means(self.scalars.sums)
+        if not (self._is_main or self.in_parts):
+            return
         began = time.monotonic()
         # where the weights lie in parts, every process takes part in putting them together
         keep = self._is_main
@@ -379,9 +466,10 @@ class Loop:
             "epoch": self.epoch,
             "place": self.place,
             "step": self.step,
-            "sums": self.scalars.sums,
+            "sums": sums,
             "history": self.history,
             "stopped": self.stopped,
+            "cut": self.cut,
             "seconds": self.seconds,
             "phase_began": self.phase_began,
             "groups": [checkpoints.group_settings(optimizer) for optimizer in self.optimizers],
@@ -394,24 +482,27 @@ class Loop:
 
     def _restore(self, tensors: dict[str, Tensor], place: dict[str, Any]) -> None:
         """Rebuild the model that the checkpoint holds and go back to its moment."""
-        self.phase_index = min(place["phase"], len(self.phases) - 1)
-        model = self.model
-        for phase in self.phases[: self.phase_index + 1]:
-            model = phase.rebuild(place["arguments"]) if phase.rebuild else phase.start(model)
-        self._prepare(model)
         assert self.file is not None
         with checkpoints.belonging(self.file):
+            self.phase_index = min(place["phase"], len(self.phases) - 1)
+            model = self.model
+            for phase in self.phases[: self.phase_index + 1]:
+                again = phase.rebuild
+                model = again(place["arguments"]) if again else phase.start(model)
+            self._prepare(model)
             checkpoints.put_back(self.model, self.optimizers, tensors, place["groups"])
             self.phase.rule.load_state(self.model, checkpoints.under("rule", tensors))
-        for name in ("epoch", "place", "step", "history", "stopped", "phase_began"):
-            setattr(self, name, place[name])
-        # JSON holds no NaN: it is null there
-        self.scalars.sums = {n: math.nan if s is None else s for n, s in place["sums"].items()}
-        now = self.model.state_dict()
-        best = checkpoints.under("best", tensors)
-        self.best = Best.at(place, {name: in_parts_as(t, now[name]) for name, t in best.items()})
-        self.before = place["seconds"]
-        checkpoints.set_random_states(checkpoints.under("random", tensors))
+            for name in ("epoch", "place", "step", "history", "stopped", "phase_began"):
+                setattr(self, name, place[name])
+            self.cut = place.get("cut", False)  # checkpoints of earlier versions lack it
+            # JSON holds no NaN: it is null there
+            self.scalars.sums = {n: math.nan if s is None else s for n, s in place["sums"].items()}
+            now = self.model.state_dict()
+            best = checkpoints.under("best", tensors)
+            kept = {name: in_parts_as(t, now[name]) for name, t in best.items()}
+            self.best = Best.at(place, kept)
+            self.before = place["seconds"]
+            checkpoints.set_random_states(checkpoints.under("random", tensors))
 
     @property
     def _is_main(self) -> bool:

@@ -18,7 +18,9 @@ class Phase:
         start: previous model -> the model of this phase. By default it goes on with the same.
         rebuild: constructor arguments (`model.arguments`) -> a model of the same form; needed to
             resume into a phase whose `start` made another model.
+        schedule_steps: over which the learning rate's schedule goes; None for those of the phase.
         keep: whether the phase ends with its best or its last weights.
+        ends_at: share of the time that a limit leaves the fit, after which the next phase begins.
     """
 
     name: str
@@ -29,6 +31,8 @@ class Phase:
     start: Callable[[nn.Module], nn.Module] = lambda previous: previous
     rebuild: Callable[[dict[str, Any]], nn.Module] | None = None
     keep: Literal["best", "last"] = "best"
+    schedule_steps: int | None = None
+    ends_at: float = 1.0
 
 
 @dataclass

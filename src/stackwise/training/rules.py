@@ -1,23 +1,80 @@
 """Rules: how a step learns, and what *better* means.
 
 A rule owns the optimizers and makes its own backward calls; the loop owns everything around
-them: devices, precision, validation, early stopping, checkpoints, resume.
+them: devices, precision, processes, validation, early stopping, checkpoints, resume. A rule sees
+the plain model and its process's rows of a batch, and says when an optimizer is about to step:
+
+    loop.backward(loss)                   # a mean over the rows that are here
+    loop.average_gradients(optimizer)     # over the processes; nothing to do in one
+    optimizer.step()
 """
 
 import math
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
-if TYPE_CHECKING:
-    from stackwise.training.loop import Loop
-
 Schedule = Literal["constant", "cosine", "linear"]
 """How the learning rate falls."""
+
+
+class Loop(Protocol):
+    """What a rule may read and call of the loop.
+
+    Attributes:
+        step: batches seen in this phase. total_steps: those of all its epochs.
+        schedule_steps: over which the learning rate's schedule goes.
+        place: of them, in this epoch. epoch_steps: its length. epoch: whole epochs before.
+        optimizers: those that the rule made.
+    """
+
+    step: int
+    total_steps: int
+    place: int
+    epoch_steps: int
+    epoch: int
+    optimizers: list[Optimizer]
+
+    @property
+    def schedule_steps(self) -> int: ...
+    @property
+    def process(self) -> int:
+        """The number of this process, from 0."""
+        ...
+
+    @property
+    def processes(self) -> int:
+        """How many there are."""
+        ...
+
+    @property
+    def share(self) -> float:
+        """Of a batch's rows, how many this process has; 1.0 in one process alone."""
+        ...
+
+    def backward(self, loss: Tensor) -> None:
+        """Backward through a loss that is a mean over the rows of this process."""
+        ...
+
+    def average_gradients(self, optimizer: Optimizer) -> None:
+        """Before an optimizer steps (and before a clip): what its parameters learned in all
+        processes.
+        """
+        ...
+
+    def sum_over_processes(self, tensor: Tensor) -> Tensor:
+        """The sum of a tensor over the processes; no gradient goes through it."""
+        ...
+
+    def for_each_row(self, rows: int, draw: Callable[[int], Tensor]) -> Tensor:
+        """Random numbers for the `rows` of this process: `draw(n)` makes them for n rows. Several
+        processes draw for the whole batch and keep their own, so that a row meets the same ones
+        as in a single process.
+        """
+        ...
 
 
 class Rule(Protocol):
@@ -38,7 +95,7 @@ class Rule(Protocol):
         """Make the optimizers of `model`; called once a phase."""
         ...
 
-    def step(self, loop: "Loop", model: nn.Module, batch: Any) -> dict[str, Tensor]:
+    def step(self, loop: Loop, model: nn.Module, batch: Any) -> dict[str, Tensor]:
         """Learn from one batch and return scalars, `loss` among them, still on their device."""
         ...
 
@@ -71,14 +128,6 @@ def learning_rate_factor(step: int, total: int, *, schedule: Schedule, warmup: f
     if schedule == "linear":
         return max(1.0 - progress, 0.0)
     return 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
-
-
-def averaging(model: nn.Module, last: bool) -> AbstractContextManager[Any]:
-    """Around a forward and backward pass of a model whose gradients the processes average: they
-    do so in the `last` of a step alone, which is one exchange a step and the same sums.
-    """
-    silent = None if last else getattr(model, "no_sync", None)
-    return nullcontext() if silent is None else silent()
 
 
 class Backprop:
@@ -117,7 +166,6 @@ class Backprop:
         self.mode: Literal["min", "max"] = mode
         self.schedule, self.warmup, self.accumulate = schedule, warmup, accumulate
         self.rows_at_once = rows_at_once
-        self.whole_steps: int | None = None  # of the schedule; none is the phase's own
         self.settled = True
         self.parameters: list[nn.Parameter] = []
 
@@ -140,7 +188,7 @@ class Backprop:
         ]
         return [group for group in groups if group["params"]]
 
-    def step(self, loop: "Loop", model: nn.Module, batch: Any) -> dict[str, Tensor]:
+    def step(self, loop: Loop, model: nn.Module, batch: Any) -> dict[str, Tensor]:
         """Forward, backward, and at the end of an accumulation one step of the optimizer."""
         optimizer = loop.optimizers[0]
         place = loop.place % self.accumulate
@@ -151,7 +199,7 @@ class Backprop:
             self.update(loop, optimizer)
         return {"loss": loss}
 
-    def _learn(self, loop: "Loop", model: nn.Module, batch: Any, batches: int) -> Tensor:
+    def _learn(self, loop: Loop, model: nn.Module, batch: Any, batches: int) -> Tensor:
         """Add a batch's gradient, divided by the number of batches of a step."""
         if self.rows_at_once is None:
             loss = self.loss(model, batch)
@@ -162,20 +210,23 @@ class Backprop:
         for start in range(0, rows, self.rows_at_once):
             stop = min(start + self.rows_at_once, rows)
             part = {name: tensor[start:stop] for name, tensor in batch.items()}
-            with averaging(model, stop == rows):
-                loss = self.loss(model, part) * ((stop - start) / rows)
-                loop.backward(loss if batches == 1 else loss / batches)
+            loss = self.loss(model, part) * ((stop - start) / rows)
+            loop.backward(loss if batches == 1 else loss / batches)
             losses.append(loss.detach())
         return torch.stack(losses).sum()
 
-    def update(self, loop: "Loop", optimizer: Optimizer) -> None:
+    def update(self, loop: Loop, optimizer: Optimizer) -> None:
+        """Average the gradient over the processes, then `take_step`."""
+        loop.average_gradients(optimizer)
+        self.take_step(loop, optimizer)
+
+    def take_step(self, loop: Loop, optimizer: Optimizer) -> None:
         """Clip, set the learning rate, step, and clear the gradient."""
         if self.grad_clip is not None:
             nn.utils.clip_grad_norm_(self.parameters, self.grad_clip, foreach=True)
         if self.schedule != "constant" or self.warmup:
-            whole = self.whole_steps or loop.total_steps
             factor = learning_rate_factor(
-                loop.step, whole, schedule=self.schedule, warmup=self.warmup
+                loop.step, loop.schedule_steps, schedule=self.schedule, warmup=self.warmup
             )
             for group in optimizer.param_groups:
                 group["lr"] = self.lr * factor

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stackwise import processes
-from stackwise.files import plain, write_text
+from stackwise.files import plain, read_lines, write_text
 
 if TYPE_CHECKING:
-    from stackwise.training.trackers import Tracker
+    from stackwise.training.tracking.trackers import Tracker
 
 
 @dataclass
@@ -67,11 +67,8 @@ class Session:
         """Make metrics.jsonl hold earlier fits' lines and `history`: what a checkpoint knows."""
         kept = []
         if self.metrics is not None and self.metrics.exists():
-            for text in self.metrics.read_text(encoding="utf-8").splitlines():
-                with contextlib.suppress(json.JSONDecodeError):
-                    line = json.loads(text)
-                    if line.get("fit", 0) < fit:
-                        kept.append(line)
+            known = read_lines(self.metrics, {"fit?": int})
+            kept = [line for line in known if line.get("fit", 0) < fit]
             lines = [json.dumps(plain(line)) + "\n" for line in kept + history]
             write_text(self.metrics, "".join(lines))
         for tracker in self.trackers:

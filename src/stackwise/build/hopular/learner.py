@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, ClassVar, Literal, cast
 
 import numpy as np
 import torch
@@ -15,16 +15,23 @@ from stackwise.build.hopular.network import Hopular
 from stackwise.build.hopular.rule import Followed, HopularRule
 from stackwise.catalog import Knob, learner
 from stackwise.errors import KnobError, ModelError
-from stackwise.tasks.table.contract import FeatureContract, TableArrays
-from stackwise.tasks.table.learner import TableClassifier, TableLearner, TableRegressor
-from stackwise.tasks.table.vocabulary import Vocabulary
+from stackwise.learning.trainable import Trainable
+from stackwise.tasks.table.estimators.learner import (
+    NetworkRows,
+    TableClassifier,
+    TableLearner,
+    TableRegressor,
+)
+from stackwise.tasks.table.reading.vocabulary import Vocabulary
 from stackwise.training.batches import ArrayBatches
+from stackwise.training.phases import Phase, Trained
 from stackwise.training.rules import Rule
-from stackwise.training.trainable import Trainable
 
 CARD: dict[str, Any] = {
     "title": "A network that looks similar training rows up",
     "paper": "2206.00664",
+    "cost": "looks at all training rows for every prediction",
+    "verified": "tests/build/test_hopular_parity.py",
     "most_rows": 2000,
     "training": {
         "lr": 1e-2, "weight_decay": 0.1, "schedule": "cosine", "warmup": 0.05, "max_epochs": 500,
@@ -46,6 +53,9 @@ SAMPLE = 256
 
 class HopularKnobs(TableLearner):
     """The knobs and the network that the classifier and the regressor share."""
+
+    # a step looks at all rows of a small table: it teaches, and costs, as much as many of others
+    floor: ClassVar[dict[str, Any]] = {}
 
     def __init__(
         self,
@@ -105,8 +115,8 @@ class HopularKnobs(TableLearner):
             "vocabulary": Vocabulary(max_levels=self.max_vocab),
         }
 
-    def before_build(self, arrays: TableArrays, target: np.ndarray) -> None:
-        """Refuse what would not fit, and keep the rows that the network will remember."""
+    def build_network(self, rows: NetworkRows) -> nn.Module:
+        """A `Hopular` that remembers the training rows; what would not fit is refused."""
         if len(self.dropout) != 3 or not all(0 <= p < 1 for p in self.dropout):
             raise KnobError(f"dropout must be 3 probabilities below 1, got {list(self.dropout)}")
         if len(self.mix) != 2 or not all(0 <= share <= 1 for share in self.mix):
@@ -114,28 +124,23 @@ class HopularKnobs(TableLearner):
         if self.mask + self.replace > 1:
             raise KnobError(f"mask + replace must be at most 1, got {self.mask + self.replace:g}")
         check_size(
-            len(arrays), self.contract_.n_numeric, self.contract_.cardinalities,
-            self.n_outputs_ if self._by_class else 0, memory=self.memory,
-            batch_size=self._batch_size(len(arrays)), memory_size=self.memory_size,
+            len(rows), rows.n_numeric, rows.cardinalities,
+            rows.n_outputs if self._by_class else 0, memory=self.memory,
+            batch_size=self._batch_size(len(rows)), memory_size=self.memory_size,
             feature_dim=self.feature_dim, heads=self.heads, blocks=self.blocks,
             neighbours=self.neighbours, most_exact=self.max_rows_exact, limit=self.memory_limit,
         )  # fmt: skip
-        self._remembered = arrays, target
-
-    def build_network(self, contract: FeatureContract, n_outputs: int) -> nn.Module:
-        """A `Hopular` that remembers the training rows."""
-        arrays, target = self._remembered
         network = Hopular(
-            n_numeric=contract.n_numeric, cardinalities=contract.cardinalities,
-            n_outputs=n_outputs, by_class=self._by_class, memory_rows=len(arrays),
+            n_numeric=rows.n_numeric, cardinalities=rows.cardinalities,
+            n_outputs=rows.n_outputs, by_class=self._by_class, memory_rows=len(rows),
             feature_dim=self.feature_dim, heads=self.heads, blocks=self.blocks,
             scaling=self.scaling, dropout=self.dropout,
             memory="full" if self.memory == "exact" else self.memory, neighbours=self.neighbours,
             samples=self.sample_lookup, features=self.feature_lookup,
         )  # fmt: skip
         return network.remember(
-            torch.as_tensor(arrays.numeric), torch.as_tensor(arrays.categorical),
-            torch.as_tensor(target),
+            torch.as_tensor(rows.arrays.numeric), torch.as_tensor(rows.arrays.categorical),
+            torch.as_tensor(rows.target),
         )  # fmt: skip
 
     def build_batches(
@@ -155,20 +160,14 @@ class HopularKnobs(TableLearner):
             **watched,
         )  # fmt: skip
 
-    def in_training(self, network: nn.Module) -> nn.Module:
-        """The network, and the slow one that follows it."""
-        assert isinstance(network, Hopular)
-        return Followed(network)
-
-    def after_training(self, trained: nn.Module) -> nn.Module:
-        """The slow network."""
-        assert isinstance(trained, Followed)
-        del self._remembered
-        network = cast(Hopular, trained.slow)
-        network.requires_grad_(True).eval()
-        if self.memory == "nearest" and self.neighbours < len(network.memory_target):
-            self._tell_error(network)
-        return network
+    def train(self, network: nn.Module, phases: list[Phase]) -> Trained:
+        """Train the network and the slow one that follows it; the slow one is what was learned."""
+        trained = super().train(Followed(cast(Hopular, network)), phases)
+        slow = cast(Hopular, cast(Followed, trained.model).slow)
+        trained.model = slow.requires_grad_(True).eval()
+        if self.memory == "nearest" and self.neighbours < len(slow.memory_target):
+            self._tell_error(slow)
+        return trained
 
     def trainable(self, data: Any, **options: Any) -> Trainable:
         """Refused: a transform would train rows that see themselves in the memory.

@@ -10,8 +10,7 @@ that a step looks at, batches of B rows, L blocks and H heads:
 
 from stackwise.errors import DataError
 from stackwise.layers.hopfield import CHUNK
-
-GIB = 2**30
+from stackwise.learning.memory import GIB, refuse_beyond
 
 
 def needed_bytes(
@@ -87,7 +86,8 @@ def check_size(
     if fits:
         words.append(f"feature_dim={fits[0]}")
     would = " or ".join(words) + " would fit" if words else "leave out columns or rows"
-    raise DataError(
-        f"training on {looked_at:,} stored rows of {n_numeric + len(cardinalities)} columns would "
-        f"take about {asked:.3g} GiB, more than memory_limit={limit:g}; {would}"
-    )
+    refuse_beyond(
+        limit * GIB, asked * GIB,
+        f"training on {looked_at:,} stored rows of {n_numeric + len(cardinalities)} columns",
+        f"memory_limit={limit:g}", would,
+    )  # fmt: skip

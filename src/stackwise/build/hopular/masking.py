@@ -6,10 +6,13 @@ left as it is otherwise; the network answers for all selected ones. The target i
 
     L = lambda L_feature + (1 - lambda) L_target,    lambda from 1 to 0 along a cosine
 
-L_feature is the mean over attributes of their mean losses, not over entries.
+L_feature is the mean over attributes of their mean losses, not over entries. Where several
+processes divide a batch, the means are those of the whole batch, and a row is hidden by the same
+random numbers as in one process.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -17,6 +20,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from stackwise.build.hopular.network import Hopular, Rows
+
+Draw = Callable[[int], Tensor]
+"""Random numbers for so many rows."""
+
+
+def draw_here(rows: int, draw: Draw) -> Tensor:
+    """Random numbers for rows that are the whole batch."""
+    return draw(rows)
 
 
 @dataclass(frozen=True)
@@ -28,23 +39,39 @@ class Masking:
     replace: float = 0.1
 
     def hide(
-        self, network: Hopular, numeric: Tensor, categorical: Tensor, target: Tensor
+        self,
+        network: Hopular,
+        numeric: Tensor,
+        categorical: Tensor,
+        target: Tensor,
+        *,
+        for_each_row: Callable[[int, Draw], Tensor] = draw_here,
     ) -> tuple[Rows, Tensor]:
-        """Rows with attributes hidden, and which of them are to be guessed, (B, F) bool."""
-        shape = (len(numeric), network.attributes)
-        chance = torch.rand(shape, device=numeric.device)
-        selected = torch.rand(shape, device=numeric.device) < self.noise
+        """Rows with attributes hidden, and which of them are to be guessed, (B, F) bool.
+
+        Args:
+            for_each_row: (rows, draw) -> their random numbers; the loop's, where processes divide
+                a batch.
+        """
+        size, device = len(numeric), numeric.device
+
+        def uniform(columns: int) -> Tensor:
+            return for_each_row(size, lambda rows: torch.rand(rows, columns, device=device))
+
+        chance = uniform(network.attributes)
+        selected = uniform(network.attributes) < self.noise
         selected[:, network.target_place] = False
         masked = selected & (chance < self.mask)
         replaced = selected & (chance >= self.mask) & (chance < self.mask + self.replace)
         masked[:, network.target_place] = True
         numbers = numeric.shape[1]
         first = numbers + (not network.by_class)  # where the categories begin
-        numeric = torch.where(replaced[:, :numbers], torch.randn_like(numeric), numeric)
+        normal = for_each_row(size, lambda rows: torch.randn(rows, numbers, device=device))
+        numeric = torch.where(replaced[:, :numbers], normal, numeric)
         count = len(network.cardinalities)
         if count:
-            sizes = torch.tensor(network.cardinalities, device=numeric.device)
-            draws = (torch.rand(len(numeric), count, device=numeric.device) * sizes).long()
+            sizes = torch.tensor(network.cardinalities, device=device)
+            draws = (uniform(count) * sizes).long()
             swapped = replaced[:, first : first + count]
             categorical = torch.where(swapped, draws, categorical)
         return Rows(numeric, categorical, target, masked), selected
@@ -57,24 +84,38 @@ def annealed(step: int, total: int, start: float = 1.0, end: float = 0.0) -> flo
 
 
 def attribute_losses(
-    network: Hopular, answers: Tensor, numeric: Tensor, categorical: Tensor, selected: Tensor
+    network: Hopular,
+    answers: Tensor,
+    numeric: Tensor,
+    categorical: Tensor,
+    selected: Tensor,
+    *,
+    sum_over_processes: Callable[[Tensor], Tensor] = lambda counts: counts,
 ) -> Tensor:
-    """(m,) the mean loss of each attribute that has selected rows with a known value."""
+    """(m,) the loss of each attribute that has selected rows with a known value: their sum here
+    over their number in all processes, which is the mean where there is one.
+    """
     parts = answers.split(network.sizes, dim=1)
-    losses = []
     numbers = numeric.shape[1]
+    first = numbers + (not network.by_class)
+    places = list(range(numbers)) + [first + place for place in range(len(network.cardinalities))]
+    sizes = categorical.new_tensor(network.cardinalities)
+    known = torch.cat([~numeric.isnan(), categorical < sizes], 1)
+    asked = selected[:, places] & known
+    counts = sum_over_processes(asked.sum(0))
+    losses = []
     if numbers:
         guesses = torch.cat(parts[:numbers], 1)
-        asked = selected[:, :numbers] & ~numeric.isnan()
-        squares = torch.where(asked, (guesses - numeric.nan_to_num()) ** 2, 0.0)
-        counts = asked.sum(0)
-        losses.append((squares.sum(0) / counts.clamp(min=1))[counts > 0])
-    first = numbers + (not network.by_class)
-    for place, size in enumerate(network.cardinalities):
-        asked = selected[:, first + place] & (categorical[:, place] < size)
-        if bool(asked.any()):
-            codes = categorical[asked, place]
-            losses.append(functional.cross_entropy(parts[first + place][asked], codes)[None])
+        squares = torch.where(asked[:, :numbers], (guesses - numeric.nan_to_num()) ** 2, 0.0)
+        of_numbers = counts[:numbers]
+        losses.append((squares.sum(0) / of_numbers.clamp(min=1))[of_numbers > 0])
+    for place, count in enumerate(counts[numbers:].tolist()):
+        if count:
+            rows = asked[:, numbers + place]
+            total = functional.cross_entropy(
+                parts[first + place][rows], categorical[rows, place], reduction="sum"
+            )
+            losses.append(total[None] / count)
     return torch.cat(losses) if losses else answers.new_zeros(0)
 
 

@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from stackwise.build.hopular.embedding import EPS, AttributeEmbedding
 from stackwise.errors import ModelError
+from stackwise.layers.arguments import keeps_arguments
 from stackwise.layers.hopfield import HopfieldAssociation, Lookup
 
 Stored = tuple[Tensor, Tensor]
@@ -76,6 +77,7 @@ class Rows:
     masked: Tensor
 
 
+@keeps_arguments
 class Hopular(nn.Module):
     """(B, n_numeric) float32 and (B, n_categorical) int64 -> (B, n_outputs) for the target.
 
@@ -99,6 +101,8 @@ class Hopular(nn.Module):
     memory_categorical: Tensor
     memory_target: Tensor
 
+    arguments: dict[str, Any]
+
     def __init__(
         self,
         *,
@@ -118,22 +122,6 @@ class Hopular(nn.Module):
         features: bool = True,
     ) -> None:
         super().__init__()
-        self.arguments: dict[str, Any] = {
-            "n_numeric": n_numeric,
-            "cardinalities": list(cardinalities),
-            "n_outputs": n_outputs,
-            "by_class": by_class,
-            "memory_rows": memory_rows,
-            "feature_dim": feature_dim,
-            "heads": heads,
-            "blocks": blocks,
-            "scaling": scaling,
-            "dropout": list(dropout),
-            "memory": memory,
-            "neighbours": neighbours,
-            "samples": samples,
-            "features": features,
-        }
         if n_numeric + len(cardinalities) < 1:
             raise ModelError("Hopular needs at least one attribute beside the target, got none")
         self.n_numeric, self.by_class = n_numeric, by_class

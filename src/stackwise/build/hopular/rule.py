@@ -7,7 +7,7 @@ in the authors' code; with `pull_back` they are, which is Lookahead (arXiv 1907.
 """
 
 import copy
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,10 +16,7 @@ from torch.optim import Optimizer
 from stackwise.build.hopular.masking import Masking, annealed, attribute_losses, target_loss
 from stackwise.build.hopular.network import Hopular
 from stackwise.training.lamb import Lamb
-from stackwise.training.rules import Backprop
-
-if TYPE_CHECKING:
-    from stackwise.training.loop import Loop
+from stackwise.training.rules import Backprop, Loop
 
 
 class Followed(nn.Module):
@@ -75,11 +72,11 @@ class HopularRule(Backprop):
         """LAMB, with and without weight decay."""
         return [Lamb(self.groups(model), lr=self.lr)]
 
-    def step(self, loop: "Loop", model: nn.Module, batch: Any) -> dict[str, Tensor]:
+    def step(self, loop: Loop, model: nn.Module, batch: Any) -> dict[str, Tensor]:
         """One step of the fast weights, and now and then of the slow ones."""
         assert isinstance(model, Followed)
         share = annealed(loop.step, loop.total_steps, *self.mix)
-        guessed, wanted = self.losses(model.fast, batch)
+        guessed, wanted = self.losses(loop, model.fast, batch)
         loss = share * guessed + (1 - share) * wanted
         loop.backward(loss)
         self.update(loop, loop.optimizers[0])
@@ -87,10 +84,12 @@ class HopularRule(Backprop):
             model.follow(self.follow_share, pull_back=self.pull_back)
         return {"loss": loss, "attributes": guessed, "target": wanted}
 
-    def losses(self, network: Hopular, batch: Any) -> tuple[Tensor, Tensor]:
+    def losses(self, loop: Loop, network: Hopular, batch: Any) -> tuple[Tensor, Tensor]:
         """L_feature and L_target of a batch whose rows do not look at themselves."""
         numeric, categorical, target = batch["numeric"], batch["categorical"], batch["target"]
-        rows, selected = self.masking.hide(network, numeric, categorical, target)
+        rows, selected = self.masking.hide(
+            network, numeric, categorical, target, for_each_row=loop.for_each_row
+        )
         own, subset = batch["row"], None
         stored = len(network.memory_target)
         if self.memory_size is not None and self.memory_size < stored:
@@ -99,7 +98,12 @@ class HopularRule(Backprop):
             place[subset] = torch.arange(len(subset), device=own.device)
             own = place[own]
         answers = network.attribute_answers(rows, own=own, subset=subset)
-        found = attribute_losses(network, answers, numeric, categorical, selected)
+        found = attribute_losses(
+            network, answers, numeric, categorical, selected,
+            sum_over_processes=loop.sum_over_processes,
+        )  # fmt: skip
+        # the loop counts a process's loss by its share of the rows; these are parts of a sum
+        found = found / loop.share
         guessed = found.mean() if len(found) else answers.sum() * 0.0
         return guessed, target_loss(network, answers, target, batch["weight"])
 

@@ -12,10 +12,14 @@ LN_EMB normalises each field by itself; the mask always reads the raw V, and has
 serial net stacks one block on the embedding and further ones on blocks; the parallel net sets
 blocks on the embedding side by side, and an MLP on all of them.
 
-Source: arXiv 2102.07619. Differs from the paper: it is an ordinary learner for tables too, so that
-two classes have two logits and a number the squared error; a number becomes w x + c and not w x,
-of which the field's norm would leave nothing but the sign; a category that training did not see
-has an embedding of zeros; batches and widths fit tables of a laptop's size.
+Source: arXiv 2102.07619. With equal weights both nets answer as those of the public code do
+(FuxiCTR; tests/build/test_masknet_parity.py). Differs from the paper: it is an ordinary learner for
+tables too, so that two classes have two logits and a number the squared error; a number becomes
+w x + c and not w x, of which the field's norm would leave nothing but the sign; a category that
+training did not see has an embedding of zeros; batches and widths fit tables of a laptop's size.
+Initial values differ from FuxiCTR's, which draws every matrix as Xavier's normal with biases of
+zero, and embeddings with a deviation of 0.0001: here masks are Xavier-uniform with biases of zero,
+other layers begin as torch's do, and embeddings have a deviation of 0.01.
 """
 
 from stackwise.build.masknet.blocks import InstanceGuidedMask, MaskBlock, ParallelMaskBlocks

@@ -15,10 +15,9 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from stackwise.errors import DataError
+from stackwise.learning.memory import GIB, refuse_beyond
 
 COPIES = 8
-GIB = 2**30
 
 
 def training_bytes(network: nn.Module, columns: int, rows: int, batch_size: int) -> int:
@@ -69,7 +68,8 @@ def check_memory(
         if low > 3
         else "even without categories it does not fit: lower embedding_dim, reduction or width"
     )
-    raise DataError(
-        f"training {sum(cardinalities):,} categories in {len(cardinalities)} columns would take "
-        f"{asked / GIB:.3g} GiB, more than memory_limit={limit:g}; {fits}"
-    )
+    refuse_beyond(
+        limit * GIB, asked,
+        f"training {sum(cardinalities):,} categories in {len(cardinalities)} columns",
+        f"memory_limit={limit:g}", fits,
+    )  # fmt: skip

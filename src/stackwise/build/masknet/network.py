@@ -9,11 +9,13 @@ from torch import Tensor, nn
 from stackwise.build.masknet.blocks import MaskBlock, ParallelMaskBlocks
 from stackwise.build.masknet.fields import FieldEmbedding, FieldNorm, NumberEmbedding
 from stackwise.errors import ModelError
+from stackwise.layers.arguments import keeps_arguments
 from stackwise.layers.relu_dropout import ReLUDropout
 
 Variant = Literal["serial", "parallel"]
 
 
+@keeps_arguments
 class MaskNet(nn.Module):
     """(B, n_numeric) and (B, n_categorical) -> (B, n_outputs).
 
@@ -32,6 +34,8 @@ class MaskNet(nn.Module):
         dropout: probability that a unit of a block or of the head is dropped.
         head: widths of the parallel net's MLP; the serial net has none.
     """
+
+    arguments: dict[str, Any]
 
     def __init__(
         self,
@@ -54,24 +58,6 @@ class MaskNet(nn.Module):
         bins: list[list[float]] | None = None,
     ) -> None:
         super().__init__()
-        self.arguments: dict[str, Any] = {
-            "n_numeric": n_numeric,
-            "cardinalities": list(cardinalities),
-            "n_outputs": n_outputs,
-            "variant": variant,
-            "blocks": blocks,
-            "width": width,
-            "reduction": reduction,
-            "embedding_dim": embedding_dim,
-            "embedding_norm": embedding_norm,
-            "hidden_norm": hidden_norm,
-            "mask": mask,
-            "dropout": dropout,
-            "head": list(head),
-            "slots": None if slots is None else list(slots),
-            "number_embedding": number_embedding,
-            "bins": bins,
-        }
         if blocks < 1:
             raise ModelError(f"blocks must be at least 1, got {blocks}")
         if any(units < 1 for units in head):

@@ -16,7 +16,7 @@ from stackwise.build.masknet.fields import FieldEmbedding
 from stackwise.build.masknet.learner import MaskNetClassifier
 from stackwise.build.masknet.network import mlp
 from stackwise.errors import ModelError
-from stackwise.tasks.table.contract import FeatureContract
+from stackwise.tasks.table.estimators.learner import NetworkRows
 
 
 class DNN(nn.Module):
@@ -87,12 +87,12 @@ class DNNClassifier(MaskNetClassifier):
 
     network = DNN
 
-    def build_network(self, contract: FeatureContract, n_outputs: int) -> nn.Module:
+    def build_network(self, rows: NetworkRows) -> nn.Module:
         """The network of this peer."""
         return self.network(
-            n_numeric=contract.n_numeric, cardinalities=contract.cardinalities,
-            n_outputs=n_outputs, widths=[self.width] * self.blocks,
-            embedding_dim=self.embedding_dim, dropout=self.dropout, slots=contract.slots,
+            n_numeric=rows.n_numeric, cardinalities=rows.cardinalities, n_outputs=rows.n_outputs,
+            widths=[self.width] * self.blocks, embedding_dim=self.embedding_dim,
+            dropout=self.dropout, slots=rows.contract.slots,
         )  # fmt: skip
 
 

@@ -20,10 +20,13 @@ from torch.nn import functional as F
 from stackwise.errors import ModelError
 
 Wavelet = Literal["mexican-hat", "morlet", "dog", "meyer"]
+ALL = slice(None)
 
 
 class Basis(nn.Module):
     """K functions of each of n inputs, (B, n) -> (B, n, K).
+
+    `basis(x, at)` takes some of the inputs alone, those of the slice `at`.
 
     Attributes:
         size: K.
@@ -60,7 +63,7 @@ class BSpline(Basis):
         """(grid + 7,) float64, three beyond each end of [-1, 1]."""
         return torch.arange(-3, self.grid + 4, dtype=torch.float64) * 2 / self.grid - 1
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, at: slice = ALL) -> Tensor:
         """(B, n) -> (B, n, grid + 3)."""
         z = (x[..., None] * (self.grid / 2) - self.centres.to(x.dtype)).abs()
         outer, inner = F.relu(2 - z), F.relu(1 - z)
@@ -70,20 +73,24 @@ class BSpline(Basis):
 class Gaussian(Basis):
     """exp(-((x - t_k) / h)^2) at 8 points of [-2, 2]; `affine` trains a map of each input first."""
 
-    centres: Tensor
+    offsets: Tensor
+    """-t_k / h."""
 
     def __init__(self, n_in: int, affine: bool = False, count: int = 8) -> None:
         super().__init__()
         self.size, self.width = count, 4 / (count - 1)
-        self.register_buffer("centres", torch.linspace(-2, 2, count), persistent=False)
+        offsets = -torch.linspace(-2, 2, count) / self.width
+        self.register_buffer("offsets", offsets, persistent=False)
         self.scale = nn.Parameter(torch.ones(n_in)) if affine else None
         self.shift = nn.Parameter(torch.zeros(n_in)) if affine else None
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, at: slice = ALL) -> Tensor:
         """(B, n) -> (B, n, count)."""
         if self.scale is not None and self.shift is not None:
-            x = x * self.scale + self.shift
-        return torch.exp(-(((x[..., None] - self.centres.to(x.dtype)) / self.width) ** 2))
+            x = x * self.scale[at] + self.shift[at]
+        z = torch.add(self.offsets.to(x.dtype), x[..., None], alpha=1 / self.width)
+        # in place where nothing is kept for the gradient: exp(-z^2) in three passes over (B, n, K)
+        return z.square().neg_().exp_()
 
 
 class Switch(Basis):
@@ -96,7 +103,7 @@ class Switch(Basis):
         self.size = count
         self.register_buffer("centres", torch.linspace(-1.2, 0.2, count), persistent=False)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, at: slice = ALL) -> Tensor:
         """(B, n) -> (B, n, count)."""
         return 1 - torch.tanh(x[..., None] - self.centres.to(x.dtype)) ** 2
 
@@ -108,7 +115,7 @@ class Chebyshev(Basis):
         super().__init__()
         self.size = degree + 1
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, at: slice = ALL) -> Tensor:
         """(B, n) -> (B, n, degree + 1)."""
         u = x.clamp(-1, 1)
         values = [torch.ones_like(u), u]
@@ -124,7 +131,7 @@ class Jacobi(Basis):
         super().__init__()
         self.size = degree + 1
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, at: slice = ALL) -> Tensor:
         """(B, n) -> (B, n, degree + 1)."""
         u = torch.tanh(x)
         values = [torch.ones_like(u), 2 * u]
@@ -145,7 +152,7 @@ class Gram(Basis):
         self.size = degree + 1
         self.b = nn.Parameter(torch.randn(degree + 1) / (n_in * (degree + 1)) ** 2)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, at: slice = ALL) -> Tensor:
         """(B, n) -> (B, n, degree + 1)."""
         u = torch.tanh(x)
         values = [torch.ones_like(u), u]
@@ -164,9 +171,9 @@ class Wavelets(Basis):
         self.centres = nn.Parameter(torch.linspace(-1, 1, count).repeat(n_in, 1))
         self.scales = nn.Parameter(torch.full((n_in, count), 2 / (count - 1)))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, at: slice = ALL) -> Tensor:
         """(B, n) -> (B, n, count)."""
-        return mother(self.kind, (x[..., None] - self.centres) / self.scales)
+        return mother(self.kind, (x[..., None] - self.centres[at]) / self.scales[at])
 
 
 def mother(kind: Wavelet, z: Tensor) -> Tensor:
@@ -194,10 +201,10 @@ class ReLUProduct(Basis):
         self.low = nn.Parameter(low.repeat(n_in, 1))
         self.high = nn.Parameter((low + (order + 1) / grid).repeat(n_in, 1))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, at: slice = ALL) -> Tensor:
         """(B, n) -> (B, n, grid + order)."""
         u = (x[..., None] + 1) / 2
-        return (F.relu(u - self.low) * F.relu(self.high - u) * self.peak) ** 2
+        return (F.relu(u - self.low[at]) * F.relu(self.high[at] - u) * self.peak) ** 2
 
 
 class Fourier(Basis):
@@ -207,7 +214,7 @@ class Fourier(Basis):
         super().__init__()
         self.size, self.waves = 2 * waves, waves
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, at: slice = ALL) -> Tensor:
         """(B, n) -> (B, n, 2 waves): the sines, then the cosines."""
         k = torch.arange(1, self.waves + 1, device=x.device, dtype=x.dtype)
         angles = math.pi * k * x[..., None]

@@ -120,7 +120,10 @@ def node_names(learner: Any, network: SKAN) -> list[str]:
 
 
 @probe(
-    "skan", title="A Kolmogorov-Arnold network that chooses its activation families", verb="build"
+    "skan",
+    title="A Kolmogorov-Arnold network that chooses its activation families",
+    verb="build",
+    takes=("learner",),
 )
 def skan_edges(
     model: Any,

@@ -17,9 +17,9 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from stackwise.build.skan.bases import Wavelet, basis
+from stackwise.build.skan.edge_sums import Family, edge_sum, one
 from stackwise.errors import ModelError
 
 POOL = ("bspline", "rbf", "cheby", "wavelet", "relu")
@@ -36,6 +36,7 @@ class SelectableKANLayer(nn.Module):
         per: what has a choice of its own: an input `node`, an `edge`, an `output` or the `layer`.
         gate: `softmax`, or `raw` weights that begin at 1 / M.
         base: add w silu(x).
+        two_valued: how many of the last inputs are 0 or 1 (see `edge_sums`).
     """
 
     def __init__(
@@ -50,8 +51,10 @@ class SelectableKANLayer(nn.Module):
         grid: int = 5,
         degree: int = 4,
         wavelet: Wavelet = "mexican-hat",
+        two_valued: int = 0,
     ) -> None:
         super().__init__()
+        self.two_valued = two_valued
         if not pool:
             raise ModelError("the pool is empty; name at least one family")
         if len(set(pool)) < len(pool):
@@ -129,9 +132,15 @@ class SelectableKANLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, n_in) -> (B, n_out)."""
-        values = torch.cat([self.bases[f](x) for f in self.pool], -1).flatten(1)
-        y = F.linear(values, torch.cat(list(self.folded().values()), -1).flatten(1), self.bias)
-        return y if self.base is None else y + self.base(F.silu(x))
+        whole = Family(
+            self._values, one(list(self.folded().values())), None, self.n_in - self.two_valued
+        )
+        base = None if self.base is None else self.base.weight
+        return edge_sum(x, [whole], self.bias, base, self.two_valued)
+
+    def _values(self, x: Tensor, at: slice) -> Tensor:
+        """The bases of all families beside each other, (B, n) -> (B, n, sum of K_m)."""
+        return one([self.bases[f](x, at) for f in self.pool])
 
     def choice(self) -> Tensor:
         """(the shape of `gates`) bool: the families that act."""
@@ -158,6 +167,8 @@ class PrunedKANLayer(nn.Module):
     ) -> None:
         super().__init__()
         self.n_in, self.n_out, self.chosen = of.n_in, of.n_out, chosen
+        self.two_valued, first = of.two_valued, of.n_in - of.two_valued
+        self.numbers = {f: sum(place < first for place in of_it) for f, of_it in chosen.items()}
         folded = of.folded()
         self.bases, self.coefficients = nn.ModuleDict(), nn.ParameterDict()
         for family, inputs in chosen.items():
@@ -165,6 +176,8 @@ class PrunedKANLayer(nn.Module):
             kept.take(inputs)
             self.bases[family] = kept
             self.coefficients[family] = folded[family][:, inputs].clone()
+            places = None if len(inputs) == of.n_in else torch.tensor(inputs)
+            self.register_buffer(f"places_{family}", places, persistent=False)
             alive = by_edge[:, inputs, of.pool.index(family)].clone()
             self.register_buffer(
                 f"alive_{family}", None if alive.all() else alive, persistent=False
@@ -183,13 +196,14 @@ class PrunedKANLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, n_in) -> (B, n_out)."""
-        values = []
-        for family, inputs in self.chosen.items():
-            taken = x if len(inputs) == self.n_in else x[:, inputs]
-            values.append(self.bases[family](taken).flatten(1))
-        weights = [weight.flatten(1) for weight in self.folded().values()]
-        y = F.linear(torch.cat(values, 1), torch.cat(weights, 1), self.bias)
-        return y if self.base is None else y + self.base(F.silu(x))
+        families = [
+            Family(
+                self.bases[family], weight, getattr(self, f"places_{family}"), self.numbers[family]
+            )
+            for family, weight in self.folded().items()
+        ]
+        base = None if self.base is None else self.base.weight
+        return edge_sum(x, families, self.bias, base, self.two_valued)
 
 
 def top(scores: Tensor, keep: int) -> Tensor:

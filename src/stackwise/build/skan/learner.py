@@ -1,6 +1,8 @@
 """S-KAN as estimators: three phases, and the choice of families that wins on validation rows."""
 
+import itertools
 import math
+import time
 import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
@@ -17,16 +19,24 @@ from stackwise.build.skan.network import SKAN
 from stackwise.build.skan.rule import GateRule
 from stackwise.build.skan.selection import Score, choices, prune, race, scores
 from stackwise.catalog import Knob, learner
-from stackwise.errors import DataError, KnobError
-from stackwise.tasks.table.contract import FeatureContract, TableArrays
-from stackwise.tasks.table.estimator import Part
-from stackwise.tasks.table.learner import TableClassifier, TableLearner, TableRegressor
-from stackwise.tasks.table.outputs import batch_loss
+from stackwise.errors import KnobError
+from stackwise.learning.labelled_rows import LabelledRows
+from stackwise.learning.memory import refuse_beyond
+from stackwise.learning.outputs import batch_loss
+from stackwise.progress import OnEvent, part_of
+from stackwise.tasks.labelled.counted import CountedRows
+from stackwise.tasks.table.estimators.learner import (
+    NetworkRows,
+    TableClassifier,
+    TableLearner,
+    TableRegressor,
+)
+from stackwise.tasks.table.features.contract import TableArrays
 from stackwise.training.batches import ArrayBatches
 from stackwise.training.loop import train
 from stackwise.training.phases import Phase
 from stackwise.training.rules import Backprop
-from stackwise.training.session import session
+from stackwise.training.session import current_session, session
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -35,40 +45,42 @@ ROWS = 2048
 """Most rows over which scores and means are taken."""
 VALUES = 6
 """How many times a training step holds the basis values of a row, forward and backward."""
+COPIES = 5
+"""How many times training holds the coefficients: with gradient, two moments and the best."""
 MOST_BYTES = 4 * 2**30
+ENDS = (0.3, 0.5)
+"""Shares of a time limit at which the first two phases end."""
+RACE = 0.7
+"""Of what is then left, the share of the race; the last phase has the rest."""
 WAYS: tuple[Score, ...] = ("gate", "contribution", "taylor")
+
+SMALL: dict[str, Any] = {"weight_decay": 0.1, "patience": 16}
+"""Of every preset: without them more epochs fit the rows of a small table, and lose on others."""
 
 CARD: dict[str, Any] = {
     "title": "A Kolmogorov-Arnold network that chooses its activation families",
     "paper": "2408.08338",
+    "cost": "trains a network of several curves an edge, and prunes it",
     "training": {
         "lr": 1e-2, "schedule": "cosine", "preprocess": "standard", "patience": None,
     },
     "presets": {
-        "quick": {"max_epochs": 40},
-        "standard": {},
-        "best": {"pool": list(FAMILIES), "hidden": [32], "max_epochs": 300},
+        "quick": SMALL | {"max_epochs": 40, "race": 0.25},
+        "standard": SMALL,
+        "best": SMALL | {"pool": list(FAMILIES), "hidden": [32], "max_epochs": 300},
     },
     "verified": "tests/build/test_skan.py",
 }  # fmt: skip
 
 
-class OutsideRange(UserWarning):
+class OutsideRange(CountedRows):
     """Numbers beyond those of training; `counts` has the rows by feature."""
 
-    def __init__(self, counts: dict[str, int]) -> None:
-        super().__init__(counts)  # its arguments make it again in another process
-        self.counts = counts
-
-    def __str__(self) -> str:
-        listed = ", ".join(f"{name!r} in {count:,} rows" for name, count in self.counts.items())
-        return f"numbers outside of the range of training, where edge functions flatten: {listed}"
+    what = "numbers outside of the range of training, where edge functions flatten"
 
 
 class SKANKnobs(TableLearner):
     """The knobs, the network and the phases that the classifier and the regressor share."""
-
-    ranges_: list[list[float]]
 
     def __init__(
         self,
@@ -110,41 +122,41 @@ class SKANKnobs(TableLearner):
     ) -> None:
         """A network of learnable edge functions whose families are chosen."""
 
-    def before_build(self, arrays: TableArrays, target: np.ndarray) -> None:
-        """Find the range of each number on the training rows."""
-        self.ranges_ = [[float(c.min()), float(c.max())] for c in arrays.numeric.T]
-        self._check_memory(len(arrays))
-
-    def _check_memory(self, rows: int) -> None:
-        """Refuse steps whose basis values would not fit: each input has some of each family.
+    def _check_memory(self, rows: NetworkRows) -> None:
+        """Refuse steps that would not fit: a row has some basis values of each family for each
+        number and one for each category, and each input has coefficients.
 
         Raises:
             DataError: the sentence says which batches would fit.
         """
-        inputs = self.contract_.n_numeric + sum(self.contract_.cardinalities)
+        hot = sum(rows.cardinalities)
+        inputs = rows.n_numeric + hot
         sizes = sum(basis(f, 1, grid=self.grid, degree=self.degree).size for f in self.pool)
-        a_row = 4 * VALUES * inputs * sizes
-        batch = self._batch_size(rows)
-        if batch * a_row <= MOST_BYTES:
-            return
-        fits = MOST_BYTES // a_row
-        would = f"batch_size={fits} would fit" if fits else "leave columns out or shrink the pool"
-        raise DataError(
-            f"{inputs:,} inputs (categories are one-hot) with {sizes} basis functions each would "
-            f"take about {batch * a_row / 2**30:.2g} GiB in a step of {batch} rows, more than "
-            f"{MOST_BYTES / 2**30:.2g}; {would}"
-        )
+        a_row = 4 * VALUES * (rows.n_numeric * sizes + hot)
+        nodes = int(self.hidden[0]) if self.hidden else rows.n_outputs
+        weights = 4 * COPIES * inputs * sizes * nodes
+        batch = self._batch_size(len(rows))
+        fits = max(0, MOST_BYTES - weights) // a_row
+        refuse_beyond(
+            MOST_BYTES, batch * a_row + weights,
+            f"{inputs:,} inputs (categories are one-hot) with {sizes} basis functions each, in a "
+            f"step of {batch} rows,",
+            f"{MOST_BYTES / 2**30:.2g} GiB",
+            f"batch_size={fits} would fit" if fits else "leave columns out or shrink the pool",
+        )  # fmt: skip
 
-    def build_network(self, contract: FeatureContract, n_outputs: int) -> nn.Module:
-        """A `SKAN` of the estimator's size."""
+    def build_network(self, rows: NetworkRows) -> nn.Module:
+        """A `SKAN` of the estimator's size, for the range that each number has in training."""
+        self._check_memory(rows)
         if isinstance(self.keep, int) and self.keep > len(self.pool):
             raise KnobError(f"keep ({self.keep}) exceeds the pool ({len(self.pool)})")
         shares = tuple(self.phases)
         if len(shares) != 3 or min(shares) <= 0 or not math.isclose(sum(shares), 1, abs_tol=1e-6):
             raise KnobError(f"phases must be three shares above 0 that sum to 1, got {shares}")
         return SKAN(
-            n_numeric=contract.n_numeric, cardinalities=contract.cardinalities,
-            n_outputs=n_outputs, ranges=self.ranges_, hidden=[int(n) for n in self.hidden],
+            n_numeric=rows.n_numeric, cardinalities=rows.cardinalities, n_outputs=rows.n_outputs,
+            ranges=[[float(c.min()), float(c.max())] for c in rows.arrays.numeric.T],
+            hidden=[int(n) for n in self.hidden],
             pool=list(self.pool), per=self.per, gate=self.gate, grid=self.grid,
             degree=self.degree, wavelet=self.wavelet,
         )  # fmt: skip
@@ -154,7 +166,7 @@ class SKANKnobs(TableLearner):
         return name.endswith("gates") or "coefficients" in name or name.endswith("base.weight")
 
     def build_phases(
-        self, batches: ArrayBatches, held: Part | None, watched: dict[str, Any]
+        self, batches: ArrayBatches, held: LabelledRows | None, watched: dict[str, Any]
     ) -> list[Phase]:
         """Full training, selective training, and training of what pruning leaves."""
         patience = self.patience if held is not None else None
@@ -164,19 +176,29 @@ class SKANKnobs(TableLearner):
             return GateRule(entropy=self.entropy, anneal=anneal, **options, **watched)
 
         if self.keep == "all" or len(self.pool) == 1:
-            return [Phase("full", rule(), batches, self.max_epochs, patience)]
-        first, second, third = (max(1, round(s * self.max_epochs)) for s in self.phases)
+            return [Phase("full", rule(), batches, self.epochs(batches), patience)]
+        whole = self.epochs(batches)
+        first, second, third = (max(1, round(s * whole)) for s in self.phases)
         mode = "gumbel" if self.select == "gumbel" else "straight"
         mode = "soft" if self.select == "anneal" else mode
 
+        began = time.monotonic()
+
         def smaller(network: nn.Module) -> nn.Module:
             assert isinstance(network, SKAN)
-            return self._pruned(network, batches, held, watched, max(1, round(self.race * third)))
+            limit = None if self.time_limit is None else began + self.time_limit - time.monotonic()
+            left = min(
+                (s for s in (limit, current_session().seconds_left()) if s is not None),
+                default=None,
+            )
+            epochs = max(1, round(self.race * third))
+            return self._pruned(network, batches, held, watched, epochs, left)
 
         return [
-            Phase("full", rule(), batches, first, patience),
+            Phase("full", rule(), batches, first, patience, ends_at=ENDS[0]),
             Phase(
                 "selective", rule(anneal=self.select == "anneal"), batches, second, keep="last",
+                ends_at=ENDS[1],
                 start=lambda network: network.set_mode(mode, self._least),  # type: ignore[operator]
             ),
             Phase(
@@ -194,18 +216,27 @@ class SKANKnobs(TableLearner):
         self,
         network: SKAN,
         batches: ArrayBatches,
-        held: Part | None,
+        held: LabelledRows | None,
         watched: dict[str, Any],
         epochs: int,
+        seconds: float | None = None,
     ) -> SKAN:
-        """Choose, prune, and note how in the network's arguments, which a resume finds again."""
+        """Choose, prune, and note how in the network's arguments, which a resume finds again.
+
+        Args:
+            seconds: that a limit leaves for the race and the phase that follows.
+        """
         device = next(network.parameters()).device
         network.set_mode("soft")
         seen = {name: tensor[:ROWS].to(device) for name, tensor in batches.tensors.items()}
         judged = seen
         if held is not None:
-            tensors = self._tensors(self._quietly(held.frame), held)
+            tensors = self._tensors(self._quietly(held.samples), held)
             judged = {name: tensor[:ROWS].to(device) for name, tensor in tensors.items()}
+        tell, places = current_session().on_event, itertools.count()
+        if tell is not None:
+            note = "scoring the families"
+            tell({"phase": "race", "epoch": 0, "max_epochs": epochs, "note": note})
         way: str = self.select_by
         losses: dict[str, float] = {}
         with torch.random.fork_rng(devices=[]):
@@ -217,9 +248,13 @@ class SKANKnobs(TableLearner):
                 found = choices(network, self._least, judged, batch_loss, WAYS)
                 if self.keep == "validation":
                     found["all"] = [torch.ones_like(g.gates).bool() for g in network.selectable]
+                share = None if seconds is None else max(seconds, 1.0) * RACE / len(found)
                 way, choice, losses = race(
                     network, found, seen,
-                    lambda candidate: self._learn(candidate, batches, epochs),
+                    lambda candidate: self._learn(
+                        candidate, batches, epochs, share,
+                        _told_of_candidate(tell, next(places), len(found)),
+                    ),
                     lambda made: sign * watched["validate"](made)[watched["monitor"]],
                 )  # fmt: skip
             else:
@@ -234,13 +269,20 @@ class SKANKnobs(TableLearner):
         }  # fmt: skip
         return made
 
-    def _learn(self, network: SKAN, batches: ArrayBatches, epochs: int) -> None:
+    def _learn(
+        self,
+        network: SKAN,
+        batches: ArrayBatches,
+        epochs: int,
+        seconds: float | None,
+        told: OnEvent | None,
+    ) -> None:
         """Train a candidate of the race, without weight decay, in the order of rows of the fit."""
         options = self.rule_options() | {"lr": self.lr * self.pruned_lr, "weight_decay": 0.0}
         rule = Backprop(batch_loss, **options | {"warmup": 0.0})
-        with session():  # a candidate keeps no checkpoint and tells nobody
+        with session(on_event=told):
             train(network, rule, batches, max_epochs=epochs, seed=self.seed_,
-                  precision=self.precision, device=self.device)  # fmt: skip
+                  precision=self.precision, device=self.device, time_limit=seconds)  # fmt: skip
 
     def transform_columns(self, X: Any) -> TableArrays:
         """Read a table, and warn of numbers outside of the range of training."""
@@ -278,6 +320,15 @@ class SKANKnobs(TableLearner):
 
         check_is_fitted(self, "network_")
         return edge_figure(cast(SKAN, self.network_), layer, node, output)
+
+
+def _told_of_candidate(tell: OnEvent | None, place: int, count: int) -> OnEvent | None:
+    """What tells of a candidate's fit. How long the fit goes on is not known by it: a phase follows
+    the race.
+    """
+    if tell is None:
+        return None
+    return lambda event: tell(part_of(event, place, count, "candidate") | {"seconds_left": None})
 
 
 def _at(nested: Any, place: tuple[int, ...]) -> float:

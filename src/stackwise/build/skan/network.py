@@ -14,9 +14,11 @@ from torch import Tensor, nn
 from stackwise.build.skan.bases import Wavelet
 from stackwise.build.skan.layer import POOL, Gate, Mode, Per, SelectableKANLayer
 from stackwise.errors import ModelError
+from stackwise.layers.arguments import keeps_arguments
 from stackwise.layers.one_hot import one_hot
 
 
+@keeps_arguments
 class SKAN(nn.Module):
     """Layers of selectable edge functions, (B, d) -> (B, n_outputs).
 
@@ -30,6 +32,10 @@ class SKAN(nn.Module):
 
     low: Tensor
     high: Tensor
+    centre: Tensor
+    reach: Tensor
+
+    arguments: dict[str, Any]
 
     def __init__(
         self,
@@ -49,26 +55,23 @@ class SKAN(nn.Module):
         selection: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        self.arguments: dict[str, Any] = {
-            "n_numeric": n_numeric, "cardinalities": list(cardinalities), "n_outputs": n_outputs,
-            "ranges": ranges, "hidden": list(hidden), "pool": list(pool), "per": per,
-            "gate": gate, "grid": grid, "degree": degree, "wavelet": wavelet, "choice": choice,
-            "selection": selection,
-        }  # fmt: skip
         width = n_numeric + sum(cardinalities)
         if width == 0:
             raise ModelError("a network needs at least one feature, got none")
         if ranges is not None and len(ranges) != n_numeric:
             raise ModelError(f"ranges are given for {len(ranges)} of {n_numeric} numbers")
         self.n_numeric, self.cardinalities = n_numeric, list(cardinalities)
-        found = torch.tensor(ranges or [[-1.0, 1.0]] * n_numeric).reshape(-1, 2)
-        self.register_buffer("low", found[:, 0], persistent=False)
-        self.register_buffer("high", found[:, 1], persistent=False)
+        self.mapped = ranges is not None
+        low, high = torch.tensor(ranges or [[-1.0, 1.0]] * n_numeric).reshape(-1, 2).unbind(1)
+        reach = torch.where(high > low, (high - low) / 2, 0.5)
+        found = {"low": low, "high": high, "centre": (low + high) / 2, "reach": reach}
+        for name, tensor in found.items():
+            self.register_buffer(name, tensor, persistent=False)
         layers: list[nn.Module] = []
         for i, (before, after) in enumerate(itertools.pairwise([width, *hidden, n_outputs])):
             layer = SelectableKANLayer(
                 before, after, pool=pool, per=per, gate=gate, grid=grid, degree=degree,
-                wavelet=wavelet,
+                wavelet=wavelet, two_valued=0 if i else sum(self.cardinalities),
             )  # fmt: skip
             if choice is not None:
                 layer.kept = torch.tensor(choice[i], dtype=torch.bool)
@@ -77,9 +80,7 @@ class SKAN(nn.Module):
 
     def scaled(self, numeric: Tensor) -> Tensor:
         """(B, n_numeric) in [-1, 1] for values within the ranges; a constant column is 0."""
-        width = self.high - self.low
-        spread = torch.where(width > 0, width, torch.ones_like(width))
-        return (2 * numeric - self.low - self.high) / spread
+        return (numeric - self.centre) / self.reach if self.mapped else numeric
 
     def outside(self, numeric: Tensor) -> Tensor:
         """(n_numeric,) rows whose value is outside of the range."""

@@ -6,18 +6,15 @@ Source: arXiv 2408.08338. Differs from the paper: its rules were not readable.
 """
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from stackwise.build.skan.layer import top
 from stackwise.build.skan.network import SKAN
-from stackwise.tasks.table.outputs import batch_loss
-from stackwise.training.rules import Backprop
-
-if TYPE_CHECKING:
-    from stackwise.training.loop import Loop
+from stackwise.learning.outputs import batch_loss
+from stackwise.training.rules import Backprop, Loop
 
 COLDEST = 0.05
 
@@ -36,7 +33,7 @@ class GateRule(Backprop):
             loss = loss + self.entropy * sum(layer.entropy() for layer in model.selectable)
         return loss
 
-    def step(self, loop: "Loop", model: nn.Module, batch: Any) -> dict[str, Tensor]:
+    def step(self, loop: Loop, model: nn.Module, batch: Any) -> dict[str, Tensor]:
         """One step; the temperature depends on the step alone, so that a resume finds it."""
         if self.anneal and isinstance(model, SKAN):
             for layer in model.selectable:

@@ -19,6 +19,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from stackwise.build.skan.edge_sums import slopes_of
 from stackwise.build.skan.layer import SelectableKANLayer, top
 from stackwise.build.skan.network import SKAN
 
@@ -73,19 +74,29 @@ def _contributions(network: SKAN, rows: Mapping[str, Tensor]) -> list[Tensor]:
     found = []
     x = network.features(rows["numeric"], rows["categorical"])
     for layer in network.selectable:
-        variance = []
-        for family in layer.pool:
-            values = layer.bases[family](x)
-            centred = values - values.mean(0)
-            spread = torch.einsum("bik,bil->ikl", centred, centred) / len(x)
-            c = layer.coefficients[family]
-            variance.append(torch.einsum("jik,ikl,jil->ji", c, spread, c))
-        by_edge = torch.stack(variance, -1)
+        by_edge = torch.stack([_variance(layer, family, x) for family in layer.pool], -1)
         dims = {"node": (0,), "edge": (), "output": (1,), "layer": (0, 1)}[layer.per]
         mean = by_edge.mean(dims) if dims else by_edge
         found.append(layer.soft().abs() * mean.clamp_min(0).sqrt())
         x = layer(x)
     return found
+
+
+def _variance(layer: SelectableKANLayer, family: str, x: Tensor) -> Tensor:
+    """(n_out, n_in) of each edge function of a family over the rows of (B, n_in)."""
+    numbers = slice(0, layer.n_in - layer.two_valued)
+    values = layer.bases[family](x[:, numbers], numbers)
+    centred = values - values.mean(0)
+    spread = torch.einsum("bik,bil->ikl", centred, centred) / len(x)
+    c = layer.coefficients[family][:, numbers]
+    found = torch.einsum("jik,ikl,jil->ji", c, spread, c)
+    if not layer.two_valued:
+        return found
+    # phi is a line there: of a share p of ones its variance is p (1 - p) times the slope squared
+    hot = slice(numbers.stop, None)
+    share = x[:, hot].mean(0)
+    slopes = slopes_of(layer.bases[family], layer.coefficients[family][:, hot], hot)[1]
+    return torch.cat([found, slopes.square() * share * (1 - share)], 1)
 
 
 @torch.no_grad()

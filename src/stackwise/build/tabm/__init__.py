@@ -16,7 +16,7 @@ the very first r, drawn at random once a feature; all else begins equal.
 Source: arXiv 2410.24210. Differs from the paper: members share their batches by default, as the
 authors' package recommends (`share_batches=False` gives each its own); classifiers stop early on
 the log-loss of the mean prediction, which is smoother than accuracy on small validation parts;
-training is in bfloat16 only where the processor multiplies it in tiles (benchmarks/tabm.py).
+training is in bfloat16 only where the processor multiplies it faster (`precision`).
 """
 
 from stackwise.build.tabm.learner import TabMClassifier, TabMRegressor

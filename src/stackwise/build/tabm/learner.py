@@ -1,29 +1,36 @@
 """TabM as estimators: their knobs are the configuration of the method."""
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, cast
 
 import numpy as np
 import torch
 from torch import nn
 
 from stackwise.build.tabm.network import TabM
+from stackwise.build.tabm.precision import bfloat16_is_faster
 from stackwise.catalog import Knob, learner
 from stackwise.errors import DataError
 from stackwise.layers.numeric_embeddings import compute_bins
-from stackwise.tasks.table.contract import FeatureContract, TableArrays
-from stackwise.tasks.table.learner import TableClassifier, TableLearner, TableRegressor
+from stackwise.tasks.table.estimators.learner import (
+    NetworkRows,
+    TableClassifier,
+    TableLearner,
+    TableRegressor,
+)
 from stackwise.training.batches import ArrayBatches
 
 CARD: dict[str, Any] = {
     "title": "An ensemble of MLPs in one network",
     "paper": "2410.24210",
+    "cost": "trains one network of k heads; predicts with all of them",
     "training": {"lr": 2e-3, "weight_decay": 3e-4},
     "presets": {
         "quick": {"k": 16, "width": 256, "max_epochs": 20, "patience": 6},
         "standard": {},
         "best": {"num_embedding": "piecewise", "max_epochs": 300, "share_batches": False},
     },
+    "variants": {"": {}, "piecewise": {"num_embedding": "piecewise"}},
     "verified": "tests/build/test_tabm_parity.py",
 }
 
@@ -33,8 +40,6 @@ LEAST_WIDTH = 64
 
 class TabMKnobs(TableLearner):
     """The knobs and the network that the classifier and the regressor share."""
-
-    bins_: list[list[float]] | None
 
     def __init__(
         self,
@@ -72,26 +77,25 @@ class TabMKnobs(TableLearner):
     ) -> None:
         """An ensemble of k MLPs in one network."""
 
-    def before_build(self, arrays: TableArrays, target: np.ndarray) -> None:
-        """Find the bins on the training rows, after their scaling."""
-        self.bins_ = None
-        if self.num_embedding != "piecewise" or not arrays.numeric.shape[1]:
-            return
-        wanted = min(self.n_bins, len(arrays) - 1)
+    def _bins(self, rows: NetworkRows) -> list[list[float]] | None:
+        """The bins of piecewise embeddings, found on the training rows, after their scaling."""
+        if self.num_embedding != "piecewise" or not rows.n_numeric:
+            return None
+        wanted = min(self.n_bins, len(rows) - 1)
         if wanted < 2:
-            raise DataError(f"piecewise embeddings need at least 3 rows, got {len(arrays)}")
-        self.bins_ = compute_bins(
-            arrays.numeric, wanted, target=target if self.bins_from == "tree" else None,
+            raise DataError(f"piecewise embeddings need at least 3 rows, got {len(rows)}")
+        return compute_bins(
+            rows.arrays.numeric, wanted, target=rows.target if self.bins_from == "tree" else None,
             classes=self._by_class, seed=self.seed_,
         )  # fmt: skip
 
-    def build_network(self, contract: FeatureContract, n_outputs: int) -> nn.Module:
+    def build_network(self, rows: NetworkRows) -> nn.Module:
         """A `TabM` of the estimator's size."""
         return TabM(
-            n_numeric=contract.n_numeric, cardinalities=contract.cardinalities,
-            n_outputs=n_outputs, k=self.k, variant=self.variant, width=self.width,
+            n_numeric=rows.n_numeric, cardinalities=rows.cardinalities,
+            n_outputs=rows.n_outputs, k=self.k, variant=self.variant, width=self.width,
             depth=self.depth, dropout=self.dropout, num_embedding=self.num_embedding,
-            bins=self.bins_, d_embedding=self.d_embedding, n_frequencies=self.n_frequencies,
+            bins=self._bins(rows), d_embedding=self.d_embedding, n_frequencies=self.n_frequencies,
             frequency_scale=self.frequency_scale,
         )  # fmt: skip
 
@@ -108,12 +112,13 @@ class TabMKnobs(TableLearner):
             return False
         return not name.endswith(("bias", "frequencies", "embedding.linear.weight"))
 
-    def precision_of(self, network: nn.Module) -> str:
-        """bfloat16 on a CPU that multiplies it in AMX tiles: faster at equal error (benchmarks)."""
+    def training_options(self) -> dict[str, Any]:
+        """bfloat16 on a CPU that multiplies it faster: at equal error (benchmarks)."""
+        options = super().training_options()
         on_cpu = self.device == "cpu" or (self.device == "auto" and not torch.cuda.is_available())
-        if self.precision == "auto" and on_cpu and self.width >= LEAST_WIDTH and _has_tiles():
-            return "bfloat16"
-        return super().precision_of(network)
+        if self.precision == "auto" and on_cpu and self.width >= LEAST_WIDTH:
+            options["precision"] = "bfloat16" if bfloat16_is_faster() else "auto"
+        return options
 
     def select_members(self, X: Any, y: Any, *, how: Literal["greedy", "best"] = "greedy") -> Self:
         """A copy of this fitted estimator with the members that do best on (X, y).
@@ -139,7 +144,7 @@ class TabMKnobs(TableLearner):
 
     def keep_members(self, members: Sequence[int]) -> Self:
         """A copy of this fitted estimator that predicts with these members alone."""
-        return self.with_network(self.network_.prune(members))
+        return self.with_network(cast(TabM, self.network_).prune(members))
 
     def uncertainty(self, X: Any) -> np.ndarray:
         """(n,) how far the members are apart: standard deviation of values or probabilities.
@@ -156,12 +161,6 @@ class TabMKnobs(TableLearner):
         if not self._by_class:
             return float(np.square(mean[:, 0] - truth).mean())
         return float(-np.log(np.clip(mean[np.arange(len(truth)), truth], 1e-12, None)).mean())
-
-
-def _has_tiles() -> bool:
-    """Whether this processor has AMX tiles for bfloat16 (known from torch 2.10 on)."""
-    capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
-    return bool(capabilities.get("amx_bf16"))
 
 
 @learner("tabm", problem="classification", **CARD)

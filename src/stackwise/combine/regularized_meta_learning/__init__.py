@@ -26,6 +26,7 @@ from stackwise.combine.regularized_meta_learning.learner import (
     RegularizedStackingClassifier,
     RegularizedStackingRegressor,
 )
+from stackwise.combine.regularized_meta_learning.stacked import Stacked
 from stackwise.combine.regularized_meta_learning.stacked_predictions import (
     StackedPredictions,
     StackResult,
@@ -34,5 +35,5 @@ from stackwise.combine.regularized_meta_learning.stacked_predictions import (
 
 __all__ = [
     "HillClimb", "RegularizedStackingClassifier", "RegularizedStackingRegressor", "StackResult",
-    "StackedPredictions", "hill_climb", "stack_predictions",
+    "Stacked", "StackedPredictions", "hill_climb", "stack_predictions",
 ]  # fmt: skip

@@ -55,23 +55,19 @@ def hill_climb(predictions: np.ndarray, target: np.ndarray, rounds: int = 100) -
         gram = residuals.T @ residuals / len(target)  # every mean's error is a sum of its entries
     else:
         chosen = predictions[np.arange(len(target)), :, target]
-        total = np.zeros(len(target))
     order: list[int] = []
     errors: list[float] = []
     counts = np.zeros(predictions.shape[1])
     for step in range(1, rounds + 1):
         if numbers:
-            scores = (counts @ gram @ counts + 2 * gram @ counts + gram.diagonal()) / step**2
+            squares = (counts @ gram @ counts + 2 * gram @ counts + gram.diagonal()) / step**2
+            scores = np.sqrt(np.maximum(squares, 0))
         else:
-            mean = np.clip((total[:, None] + chosen) / step, 1e-12, None)
-            scores = -np.log(mean).mean(0)
-        best = int(scores.argmin())
-        counts[best] += 1
-        if not numbers:
-            total = total + chosen[:, best]
-        order.append(best)
-        error = float(scores[best])
-        errors.append(float(np.sqrt(max(error, 0.0))) if numbers else error)
+            mean = ((chosen @ counts)[:, None] + chosen) / step
+            scores = -np.log(np.clip(mean, 1e-12, None)).mean(0)
+        order.append(int(scores.argmin()))
+        errors.append(float(scores.min()))
+        counts[order[-1]] += 1
     length = int(np.argmin(errors)) + 1
     weights = np.bincount(order[:length], minlength=predictions.shape[1]) / length
     return HillClimb(weights, order[:length], errors[:length])

@@ -11,23 +11,21 @@ from stackwise.combine.regularized_meta_learning.stage_knobs import (
     class_stage_knobs,
     stage_knobs,
 )
-from stackwise.tasks.table.targets import ClassTarget, NumberTarget
+from stackwise.learning.targets import ClassTarget, NumberTarget
 
 CARD: dict[str, Any] = {
     "title": "Stacking with regularised meta-models",
     "paper": "2602.12469",
+    "cost": "fits every base model once a fold, then linear models",
+    "names": {
+        "stack_predictions": "stackwise.combine.regularized_meta_learning:stack_predictions"
+    },
     "presets": {
-        "quick": {
-            "estimators": ["gradient-boosting", "linear", "neighbors", "extra-trees"],
-            "cv": 3,
-            "meta_cv": 3,
-        },
+        "quick": {"cv": 3, "meta_cv": 3},
         "standard": {},
         "best": {
-            "estimators": ["gradient-boosting", "linear", "neighbors", "forest", "extra-trees",
-                           "mlp", "tabm"],
-            "cv": 10,
-            "meta_cv": 10,
+            "estimators": ["gradient-boosting", "linear", "mlp", "tabm", "masknet"],
+            "cv": 10, "meta_cv": 10,
         },
     },
 }  # fmt: skip

@@ -17,13 +17,12 @@ import numpy as np
 import pandas as pd
 from sklearn.utils.multiclass import type_of_target
 
-from stackwise.combine.regularized_meta_learning.class_pipeline import ClassPipeline
-from stackwise.combine.regularized_meta_learning.folds import Folds, make_folds
-from stackwise.combine.regularized_meta_learning.number_pipeline import NumberPipeline
 from stackwise.combine.regularized_meta_learning.stage_knobs import class_stage_knobs, stage_knobs
+from stackwise.combine.regularized_meta_learning.stages.pipeline import Pipeline
 from stackwise.errors import DataError, RunError, nearest
-from stackwise.files import read_json, write_json
+from stackwise.files import believing, read_json, write_json
 from stackwise.knobs import check_values, knobs_of
+from stackwise.seals import check_seal, sealed
 
 Predictions = Mapping[str, Any] | pd.DataFrame | np.ndarray
 """(n,) numbers or (n, C) probabilities by name; or an (n, M) or (n, M, C) array, or a frame."""
@@ -100,32 +99,12 @@ class StackedPredictions:
             target = target.astype(np.float64)
             if not np.isfinite(target).all():
                 raise DataError("y holds NaN or infinity; leave those rows out")
-        if len(found) != len(target):
-            raise DataError(
-                f"the out-of-fold predictions have {len(found)} rows and y has {len(target)}; they "
-                "must be of the same rows"
-            )
-        groups = None if groups is None else np.asarray(groups)
-
-        def folds(cv: Any, own: np.ndarray, of: np.ndarray | None) -> Folds:
-            return make_folds(
-                cv, own, by_class=self.by_class_, groups=of, ordered=ordered,
-                seed=self.random_state,
-            )  # fmt: skip
-
-        def inner(rows: np.ndarray) -> Folds:
-            of = None if groups is None else groups[rows]
-            return folds(self.knobs["inner_cv"], target[rows], of)
-
-        pipeline = (
-            ClassPipeline(names, self.knobs, len(self.classes_))
-            if self.by_class_
-            else NumberPipeline(names, self.knobs)
-        )
         weight = None if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
-        self.pipeline_ = pipeline.fit(
-            found, target, outer=folds(self.knobs["meta_cv"], target, groups), inner=inner,
-            weight=None if weight is None else weight / weight.mean(), few_is_fine=few_is_fine,
+        classes = len(self.classes_) if self.by_class_ else 0
+        self.pipeline_ = Pipeline(names, self.knobs, classes).fit(
+            found, target, weight=None if weight is None else weight / weight.mean(),
+            groups=None if groups is None else np.asarray(groups), ordered=ordered,
+            seed=self.random_state, few_is_fine=few_is_fine,
         )  # fmt: skip
         return self
 
@@ -146,7 +125,11 @@ class StackedPredictions:
         return self.pipeline_.kept_
 
     def as_dict(self) -> dict[str, Any]:
-        """The fitted stack as plain JSON."""
+        """The fitted stack as plain JSON.
+
+        Raises:
+            ModelError: a meta-model is an estimator of the user's own.
+        """
         return {
             "problem": "classification" if self.by_class_ else "regression",
             "classes": self.classes_.tolist() if self.by_class_ else None,
@@ -154,28 +137,13 @@ class StackedPredictions:
             "pipeline": self.pipeline_.as_dict(),
         }
 
-    @classmethod
-    def from_dict(cls, record: Mapping[str, Any]) -> Self:
-        """The inverse of `as_dict`; predictions are the same to the bit."""
-        made = cls(
-            problem=record["problem"], classes=record["classes"],
-            random_state=record["random_state"],
-        )  # fmt: skip
-        made.by_class_ = record["problem"] == "classification"
-        if made.by_class_:
-            made.classes_ = np.asarray(record["classes"])
-        kind = ClassPipeline if made.by_class_ else NumberPipeline
-        made.pipeline_ = kind.from_dict(record["pipeline"])
-        made.names_ = made.pipeline_.names
-        return made
-
     def save(self, path: Path | str) -> None:
         """Write the fitted stack as one JSON file."""
-        write_json(Path(path), self.as_dict())
+        write_json(Path(path), sealed(self.as_dict()))
 
     @classmethod
     def load(cls, path: Path | str) -> Self:
-        """Read what `save` wrote.
+        """Read what `save` wrote; predictions are the same to the bit.
 
         Raises:
             RunError: the file is missing, damaged, or no stack.
@@ -183,7 +151,18 @@ class StackedPredictions:
         record = read_json(Path(path))
         if not isinstance(record, dict) or "pipeline" not in record:
             raise RunError(f"{path} holds no stack of predictions")
-        return cls.from_dict(record)
+        with believing(Path(path)):
+            made = cls(
+                problem=record["problem"], classes=record["classes"],
+                random_state=record["random_state"],
+            )  # fmt: skip
+            made.by_class_ = record["problem"] == "classification"
+            if made.by_class_:
+                made.classes_ = np.asarray(record["classes"])
+            made.pipeline_ = Pipeline.from_dict(record["pipeline"])
+            made.names_ = made.pipeline_.names
+        check_seal(Path(path), record)
+        return made
 
     def _joined(self, predictions: Predictions) -> np.ndarray:
         if not hasattr(self, "pipeline_"):
@@ -202,17 +181,14 @@ class StackedPredictions:
 
     def _probabilities(self, found: np.ndarray) -> np.ndarray:
         """(n, M, C), from (n, M) probabilities of the second class where there are two."""
-        if found.ndim == 2:
-            if len(self.classes_) != 2:
-                raise DataError(
-                    f"y has {len(self.classes_)} classes: each model needs (n, "
-                    f"{len(self.classes_)}) probabilities, not (n,)"
-                )
+        classes = len(self.classes_)
+        if found.ndim == 2 and classes == 2:
             found = np.stack([1 - found, found], axis=-1)
-        if found.shape[-1] != len(self.classes_):
+        if found.ndim == 2 or found.shape[-1] != classes:
+            shape = "(n,)" if found.ndim == 2 else f"(n, {found.shape[-1]})"
             raise DataError(
-                f"there are probabilities of {found.shape[-1]} classes and y has "
-                f"{len(self.classes_)}"
+                f"y has {classes} classes: each model needs (n, {classes}) probabilities, "
+                f"not {shape}"
             )
         return found
 
@@ -267,39 +243,25 @@ def _stacked(
             raise DataError(
                 f"predictions must be (n, M) or (n, M, C), not of {predictions.ndim} dimensions"
             )
-        names = known or [f"model {place}" for place in range(predictions.shape[1])]
-        if predictions.shape[1] != len(names):
+        return known or [f"model {j}" for j in range(predictions.shape[1])], predictions
+    by_name = {str(name): np.asarray(predictions[name]) for name in predictions}
+    names = known or list(by_name)
+    missing = [name for name in needed if name not in by_name]
+    strange = [name for name in by_name if name not in names]
+    if not by_name:
+        raise DataError("there are no predictions to join")
+    if missing:
+        raise DataError(
+            f"the predictions of {missing[0]!r} are missing.{nearest(missing[0], by_name)}"
+        )
+    if strange:
+        raise DataError(f"the stack was not fitted on {strange[0]!r}.{nearest(strange[0], names)}")
+    (first, shape), *others = ((name, values.shape) for name, values in by_name.items())
+    for name, other in others:
+        if other != shape:
             raise DataError(
-                f"there are predictions of {predictions.shape[1]} models and the stack was fitted "
-                f"on {len(names)}"
+                f"the predictions of {name!r} have shape {other}, those of {first!r} {shape}; they "
+                "must be of the same rows"
             )
-        return names, predictions
-    if not isinstance(predictions, Mapping):
-        predictions = {str(name): predictions[name].to_numpy() for name in predictions.columns}
-    by_name = {str(name): np.asarray(values) for name, values in predictions.items()}
-    if known is None:
-        names = list(by_name)
-        if not names:
-            raise DataError("there are no predictions to join")
-    else:
-        names = known
-        missing = [name for name in needed if name not in by_name]
-        if missing:
-            raise DataError(
-                f"the predictions of {missing[0]!r} are missing.{nearest(missing[0], by_name)}"
-            )
-        strange = [name for name in by_name if name not in known]
-        if strange:
-            raise DataError(
-                f"the stack was not fitted on {strange[0]!r}.{nearest(strange[0], known)}"
-            )
-    shapes = {name: values.shape for name, values in by_name.items()}
-    first = next(iter(shapes))
-    for name, shape in shapes.items():
-        if shape != shapes[first]:
-            raise DataError(
-                f"the predictions of {name!r} have shape {shape}, those of {first!r} "
-                f"{shapes[first]}; they must be of the same rows"
-            )
-    empty = np.zeros(shapes[first])  # a dropped model's place, which is not looked at
+    empty = np.zeros(shape)  # a dropped model's place, which is not looked at
     return names, np.stack([by_name.get(name, empty) for name in names], axis=1).astype(np.float64)

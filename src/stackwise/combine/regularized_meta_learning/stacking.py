@@ -8,6 +8,7 @@ said of rows that they had not seen. Only the kept base models are then fitted o
 
 import contextlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -24,24 +25,37 @@ from sklearn.utils.validation import (
 )
 
 from stackwise.catalog import check_knobs
-from stackwise.combine.regularized_meta_learning.class_pipeline import ClassPipeline
-from stackwise.combine.regularized_meta_learning.folds import Folds, make_folds
+from stackwise.combine.regularized_meta_learning.base_models import base_models
 from stackwise.combine.regularized_meta_learning.kept import read_stack, refuse_unkept, write_stack
-from stackwise.combine.regularized_meta_learning.library import base_models
-from stackwise.combine.regularized_meta_learning.number_pipeline import NumberPipeline
 from stackwise.combine.regularized_meta_learning.out_of_fold import (
     Reader,
     fit_one,
     out_of_fold,
-    settle,
     warn_of_labels,
 )
 from stackwise.combine.regularized_meta_learning.stage_knobs import class_stage_knobs, stage_knobs
+from stackwise.combine.regularized_meta_learning.stages.pipeline import Pipeline
 from stackwise.errors import DataError, KnobError
 from stackwise.knobs import knobs_of
-from stackwise.tasks.table.estimator import read_labels, read_weight, seed_of
-from stackwise.tasks.table.kept import computing_with
+from stackwise.learning.labelled_rows import read_labels, read_weight
+from stackwise.learning.learner import seed_of
+from stackwise.tasks.labelled.folds import make_folds
+from stackwise.tasks.table.estimators.kept import computing_with
 from stackwise.training.session import current_session
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows of a fit: whatever the base models take, (n,) targets, weights and groups."""
+
+    X: Any
+    target: np.ndarray
+    weight: np.ndarray | None
+    groups: np.ndarray | None
+
+
+def _of_pipeline(name: str, what: str) -> property:
+    return property(lambda stack: getattr(stack.pipeline_, name), doc=what)
 
 
 class RegularizedStacking(TransformerMixin, MetaEstimatorMixin, _BaseComposition):
@@ -51,15 +65,12 @@ class RegularizedStacking(TransformerMixin, MetaEstimatorMixin, _BaseComposition
         pipeline_: the four stages, fitted; see `pipeline.Pipeline`.
         estimators_, named_estimators_: the kept base models, fitted on all rows (with
             `refit=False` lists of the models of the folds).
-        kept_, dropped_: names that stayed; and for each other one its twin, their correlation and
-            mean squared difference (None where it hardly varies).
-        condition_: condition number of the columns' correlations, before and after stage 1.
-        meta_, weights_, errors_: meta-models, their weights, their errors out of fold.
-        oof_: (n, M) or (n, M, C) out-of-fold predictions; score_oof_: error of their blend.
+        oof_: (n, M) or (n, M, C) out-of-fold predictions of the base models.
         notes_: what a reader of the result should know.
     """
 
-    uses_training_loop: ClassVar[bool] = False
+    tasks: ClassVar[tuple[str, ...]] = ("table",)
+    budget: ClassVar[str | None] = "cv"
     _by_class: ClassVar[bool]
 
     if TYPE_CHECKING:  # knobs are written by the catalog, targets are mixed in
@@ -93,16 +104,16 @@ class RegularizedStacking(TransformerMixin, MetaEstimatorMixin, _BaseComposition
         check_knobs(self, self.get_params(deep=False))
         self.seed_ = seed_of(self.random_state)
         self.notes_: list[str] = []
-        X, rows = self._read_rows(X, fit=True)
-        labels = read_labels(self, y, rows)
+        X, count = self._read_rows(X, fit=True)
+        labels = read_labels(self, y, count)
         weight = None
         if sample_weight is not None:
-            weight = read_weight(sample_weight, rows)
+            weight = read_weight(sample_weight, count)
             weight = weight / weight.mean()
         self._learn_target(labels)
         target = self._encode(labels)
         self._settle_scale(target)
-        groups = None if groups is None else np.asarray(groups)
+        rows = Rows(X, target, weight, None if groups is None else np.asarray(groups))
         models = base_models(
             self.estimators, by_class=self._by_class, seed=self.seed_, threads=self.threads
         )
@@ -110,29 +121,26 @@ class RegularizedStacking(TransformerMixin, MetaEstimatorMixin, _BaseComposition
         if current_session().folder is not None:
             refuse_unkept(models, meta)
         with computing_with(self.threads):
-            predictions, fold_models = self._first_level(X, target, weight, groups, models)
+            fold_models = self._first_level(rows, models)
             late = [name for name in models if name not in self.readers_]
             if late:
                 self.notes_.append(
                     f"the time limit left out {len(late)} of {len(models)} base models: "
                     + ", ".join(late)
                 )
-                models = {name: models[name] for name in self.readers_}
-            self._second_level(X, predictions, target, weight, groups, list(models), meta)
-            self._keep_models(X, target, weight, models, fold_models)
+            self._second_level(rows, meta)
+            self.estimators_: list[Any] = [
+                models[name] if isinstance(self.cv, str)
+                else fold_models[name] if fold_models
+                else fit_one(name, clone(models[name]), X, target, weight)
+                for name in self.kept_
+            ]  # fmt: skip
+        self.named_estimators_ = Bunch(**dict(zip(self.kept_, self.estimators_, strict=True)))
         return self
 
-    def _first_level(
-        self,
-        X: Any,
-        target: np.ndarray,
-        weight: np.ndarray | None,
-        groups: np.ndarray | None,
-        models: dict[str, Any],
-    ) -> tuple[np.ndarray, dict[str, list[Any]]]:
-        """The out-of-fold predictions of all base models, and the models of the folds."""
+    def _first_level(self, rows: Rows, models: dict[str, Any]) -> dict[str, list[Any]]:
+        """Ask all base models out of fold. Returns the models of the folds where they are kept."""
         by_class = self._by_class
-        classes = len(self.classes_) if by_class else 0
         self.readers_ = {
             name: Reader.of(name, model, self.stack_method, by_class)
             for name, model in models.items()
@@ -144,22 +152,25 @@ class RegularizedStacking(TransformerMixin, MetaEstimatorMixin, _BaseComposition
             found = []
             for name, model in models.items():
                 check_is_fitted(model)
-                said = self.readers_[name].ask(model, X)
-                self.readers_[name] = settle(name, self.readers_[name], [said])
+                said = self.readers_[name].ask(model, rows.X)
+                self.readers_[name] = self.readers_[name].settled([said])
                 found.append(self._answers(name, model, said))
-            return np.stack(found, axis=1), {}
-        folds = self._folds(self.cv, target, groups, X=X)
-        predictions, self.readers_, kept = out_of_fold(
-            models, self.readers_, X, target, folds, classes=classes, weight=weight,
-            n_jobs=self.n_jobs, keep_models=not self.refit,
-            labels=self.classes_ if by_class else None,
+            self.oof_ = np.stack(found, axis=1)
+            return {}
+        folds = make_folds(
+            self.cv, rows.target, by_class=by_class, groups=rows.groups, seed=self.seed_, X=rows.X
+        )
+        self.oof_, self.readers_, kept = out_of_fold(
+            models, self.readers_, rows.X, rows.target, folds, weight=rows.weight,
+            classes=len(self.classes_) if by_class else 0, n_jobs=self.n_jobs,
+            keep_models=not self.refit, labels=self.classes_ if by_class else None,
         )  # fmt: skip
-        return predictions, kept
+        return kept
 
     def _answers(self, name: str, model: Any, said: np.ndarray) -> np.ndarray:
         """What a model said as numbers or as probabilities of `classes_`."""
         if not self._by_class:
-            return self.readers_[name].read(said, None, 0)
+            return self.readers_[name].read(said, np.empty(0), 0)
         own = np.asarray(model.classes_)
         count = len(self.classes_)
         if len(own) != count or not (
@@ -171,65 +182,27 @@ class RegularizedStacking(TransformerMixin, MetaEstimatorMixin, _BaseComposition
             )
         return self.readers_[name].read(said, own, count)
 
-    def _second_level(
-        self,
-        X: Any,
-        predictions: np.ndarray,
-        target: np.ndarray,
-        weight: np.ndarray | None,
-        groups: np.ndarray | None,
-        names: list[str],
-        meta: Sequence[Any],
-    ) -> None:
+    def _second_level(self, rows: Rows, meta: Sequence[Any]) -> None:
         """The four stages on the rows that were held out."""
-        known = ~np.isnan(predictions.reshape(len(predictions), len(names), -1)).all((1, 2))
+        known = ~np.isnan(self.oof_.reshape(len(self.oof_), -1)).all(1)
         if not known.all():
             self.notes_.append(
                 f"{int((~known).sum())} rows that no fold holds out were left out of the "
                 "meta-models' rows"
             )
-        rows = np.flatnonzero(known)
-        knobs = {name: getattr(self, name) for name in knobs_of(stage_knobs)}
-        knobs |= {name: getattr(self, name) for name in knobs_of(class_stage_knobs)
-                  if self._by_class} | {"meta": meta}  # fmt: skip
-        extra = self._passed(X)
-        pipeline = (
-            ClassPipeline(names, knobs, len(self.classes_))
-            if self._by_class
-            else NumberPipeline(names, knobs)
+        names = [*knobs_of(stage_knobs), *(knobs_of(class_stage_knobs) if self._by_class else ())]
+        knobs = {name: getattr(self, name) for name in names} | {"meta": meta}
+        weight, groups, extra = (
+            None if part is None else part[known]
+            for part in (rows.weight, rows.groups, self._passed(rows.X))
         )
-        own, of = target[rows], None if groups is None else groups[rows]
-
-        def inner(some: np.ndarray) -> Folds:
-            return self._folds(knobs["inner_cv"], own[some], None if of is None else of[some])
-
-        self.pipeline_ = pipeline.fit(
-            predictions[rows], own, outer=self._folds(knobs["meta_cv"], own, of), inner=inner,
-            weight=None if weight is None else weight[rows],
-            extra=None if extra is None else extra[rows],
+        classes = len(self.classes_) if self._by_class else 0
+        self.pipeline_ = Pipeline(list(self.readers_), knobs, classes).fit(
+            self.oof_[known], rows.target[known], weight=weight, groups=groups, extra=extra,
+            ordered=isinstance(self.cv, TimeSeriesSplit), seed=self.seed_,
             out_of_fold=not isinstance(self.cv, str), few_is_fine=self.estimators is None,
         )  # fmt: skip
-        self.notes_ += pipeline.notes_
-        self.oof_ = predictions
-
-    def _keep_models(
-        self,
-        X: Any,
-        target: np.ndarray,
-        weight: np.ndarray | None,
-        models: dict[str, Any],
-        fold_models: dict[str, list[Any]],
-    ) -> None:
-        """Fit the kept base models on all rows, or keep those of the folds."""
-        self.estimators_: list[Any] = []
-        for name in self.kept_:
-            if isinstance(self.cv, str):
-                self.estimators_.append(models[name])
-            elif fold_models:
-                self.estimators_.append(fold_models[name])
-            else:
-                self.estimators_.append(fit_one(name, clone(models[name]), X, target, weight))
-        self.named_estimators_ = Bunch(**dict(zip(self.kept_, self.estimators_, strict=True)))
+        self.notes_ += self.pipeline_.notes_
 
     def base_predictions(self, X: Any) -> np.ndarray:
         """What the kept base models say of new rows.
@@ -271,40 +244,13 @@ class RegularizedStacking(TransformerMixin, MetaEstimatorMixin, _BaseComposition
         check_is_fitted(self, "pipeline_")
         return self.pipeline_.predict(self.base_predictions(X), self._passed(X))
 
-    @property
-    def kept_(self) -> list[str]:
-        """The names of the base models that stayed."""
-        return self.pipeline_.kept_
-
-    @property
-    def dropped_(self) -> dict[str, tuple[str, float, float] | None]:
-        """For each dropped model its twin, their correlation and mean squared difference."""
-        return self.pipeline_.dropped_
-
-    @property
-    def condition_(self) -> tuple[float, float]:
-        """Condition number of the columns' correlations before and after stage 1."""
-        return self.pipeline_.condition_
-
-    @property
-    def meta_(self) -> dict[str, Any]:
-        """The meta-models by name."""
-        return self.pipeline_.members_
-
-    @property
-    def weights_(self) -> dict[str, float]:
-        """The weights of the meta-models in the blend."""
-        return self.pipeline_.weights_
-
-    @property
-    def errors_(self) -> dict[str, float]:
-        """The errors of the meta-models on rows that they did not learn from."""
-        return self.pipeline_.errors_
-
-    @property
-    def score_oof_(self) -> float:
-        """The error of the blend on rows that its meta-models did not learn from."""
-        return self.pipeline_.score_
+    kept_ = _of_pipeline("kept_", "The names of the base models that stayed.")
+    dropped_ = _of_pipeline("dropped_", "Twin, correlation, squared difference of each other one.")
+    condition_ = _of_pipeline("condition_", "Condition number before and after stage 1.")
+    meta_ = _of_pipeline("members_", "The meta-models by name.")
+    weights_ = _of_pipeline("weights_", "The weights of the meta-models in the blend.")
+    errors_ = _of_pipeline("errors_", "The errors of the meta-models, out of fold.")
+    score_oof_ = _of_pipeline("score_", "The error of the blend, out of fold.")
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Knobs, and with `deep` those of the base models as `name__knob`."""
@@ -340,14 +286,6 @@ class RegularizedStacking(TransformerMixin, MetaEstimatorMixin, _BaseComposition
         """
         made: Self = read_stack(cls, Path(folder))
         return made
-
-    def _folds(
-        self, cv: Any, target: np.ndarray, groups: np.ndarray | None, X: Any = None
-    ) -> Folds:
-        return make_folds(
-            cv, target, by_class=self._by_class, groups=groups, seed=self.seed_, X=X,
-            ordered=isinstance(self.cv, TimeSeriesSplit),
-        )  # fmt: skip
 
     def _read_rows(self, X: Any, *, fit: bool) -> tuple[Any, int]:
         """X as rows that can be picked, and how many. It is the base models that read them."""

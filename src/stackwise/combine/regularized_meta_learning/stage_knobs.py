@@ -9,7 +9,7 @@ from stackwise.knobs import Knob
 def base_knobs(
     estimators: Annotated[
         Sequence[Any] | None,
-        Knob("base models: (name, estimator) pairs or names; none is a small list of our own"),
+        Knob("base models: (name, estimator) pairs or names; none is a short list of learners"),
     ] = None,
     final_estimator: Annotated[
         Any, Knob("a meta-model of your own in place of `meta`, as scikit-learn calls it")

@@ -24,7 +24,9 @@ from stackwise.grow.gstack.orders import (
     stack_order,
 )
 from stackwise.grow.gstack.width import widened, widened_at_random, widened_with_zeros
+from stackwise.protocols import Trains
 from stackwise.stack import SavedModel, Stack
+from stackwise.training.knobs import placed, seeded
 
 Operator = Literal["direct", "zero", "random", "learned"]
 Axis = Literal["depth", "width"]
@@ -59,7 +61,16 @@ def grow_saved(
     return True
 
 
-@transform("gstack", title=TITLE, paper=PAPER, tasks=("text",), on_disk=grow_saved)
+@transform(
+    "gstack",
+    title=TITLE,
+    paper=PAPER,
+    cost="none to grow; the larger model is trained on",
+    tasks=("text",),
+    takes=("decoder", "vision", "encoder"),
+    shared=(placed, seeded),
+    on_disk=grow_saved,
+)
 def gstack(
     model: Any,
     data: Any = None,
@@ -76,8 +87,8 @@ def gstack(
     noise: Annotated[float, Knob("share of random numbers mixed in", ge=0, le=1)] = 0.0,
     learn_steps: Annotated[int, Knob("steps of operator learned", ge=0)] = 100,
     learn_lr: Annotated[float, Knob("their learning rate", gt=0, log=True)] = 7e-5,
-    device: Annotated[str, Knob("auto, cpu, cuda or mps")] = "auto",
-    random_state: Annotated[int, Knob("the seed", ge=0)] = 0,
+    device: str,
+    random_state: int,
 ) -> nn.Module:
     """Grow a trained language model in depth or width; what comes out is trained on.
 
@@ -187,8 +198,9 @@ def text_batches(model: Any, data: Any, steps: int) -> list[Any]:
     """At most `steps` batches to learn a growth on, from a text task or ready-made ones."""
     if data is None:
         raise KnobError('operator "learned" learns the growth on text: give data')
-    if hasattr(data, "batches"):
-        return list(islice(data.batches("train"), steps))
+    if isinstance(data, Trains):
+        rows = islice(data.batches("train", model=model, batch_size=16).epoch(0), steps)
+        return [batch | {"labels": batch["input_ids"]} for batch in rows]
     if not isinstance(data, Iterable):
         raise KnobError(f"a {type(data).__name__} is no text and no list of batches")
     return list(islice(data, steps))

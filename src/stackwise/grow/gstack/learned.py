@@ -26,7 +26,6 @@ from stackwise.stack import Stack
 from stackwise.training.batches import ListBatches
 from stackwise.training.loop import train
 from stackwise.training.rules import Backprop
-from stackwise.training.session import session
 
 
 class LearnedGrowth(nn.Module):
@@ -131,9 +130,8 @@ def learned(
     if steps:
         cycle = [given[step % len(given)] for step in range(steps)]
         rule = Backprop(lambda maps, batch: maps(**batch).loss, lr=lr, warmup=0.5, grad_clip=None)
-        with session():  # a part of a larger piece of work: it keeps no checkpoint of its own
-            train(growth, rule, ListBatches(cycle, shuffle=False), max_epochs=1, seed=seed,
-                  device=device, precision=precision)  # fmt: skip
+        train(growth, rule, ListBatches(cycle, shuffle=False), max_epochs=1, seed=seed,
+              device=device, precision=precision, name="learn the growth")  # fmt: skip
     place = next(model.parameters()).device
     return growth.to(place).materialise().train(model.training)
 

@@ -18,6 +18,7 @@ from stackwise.grow.gstack.entry import PAPER, TITLE, Axis, Operator, grow, sour
 from stackwise.grow.gstack.planning import growth_schedule
 from stackwise.grow.gstack.spaces import spaces_of
 from stackwise.grow.gstack.width import WidthMask
+from stackwise.optional import needs
 from stackwise.stack import Stack
 from stackwise.tasks.language.decoder import new_decoder
 from stackwise.tasks.language.learner import PARTS, Checkpointing, LanguageLearner, RowsAtOnce
@@ -237,6 +238,7 @@ class _Mask:
 
 def _rebuilt(arguments: dict[str, Any]) -> nn.Module:
     """A decoder of the config that a checkpoint holds."""
+    needs("transformers", "a language model")
     from transformers import LlamaConfig, LlamaForCausalLM
 
     made: nn.Module = LlamaForCausalLM(LlamaConfig.from_dict(arguments["config"]))

@@ -19,15 +19,21 @@ vision transformers and residual networks. Measurements are taken in the model's
 load it in float32: in bfloat16 the effects of late blocks can be smaller than the rounding.
 """
 
-from .clean_run import CleanRun, evaluating
-from .difficulty import cosine_depth, depth_score, difficulty, kl_depth, overlap_depth
-from .entry import depth_efficiency
-from .erasure import erase
-from .gradients import integrated_gradients
-from .lens import lens
-from .local import local
-from .mapping import map_layers
-from .skip import skip
+from stackwise.probe.depth_efficiency.clean_run import CleanRun, evaluating
+from stackwise.probe.depth_efficiency.entry import depth_efficiency
+from stackwise.probe.depth_efficiency.measurements.difficulty import (
+    cosine_depth,
+    depth_score,
+    difficulty,
+    kl_depth,
+    overlap_depth,
+)
+from stackwise.probe.depth_efficiency.measurements.erasure import erase
+from stackwise.probe.depth_efficiency.measurements.gradients import integrated_gradients
+from stackwise.probe.depth_efficiency.measurements.lens import lens
+from stackwise.probe.depth_efficiency.measurements.local import local
+from stackwise.probe.depth_efficiency.measurements.mapping import map_layers
+from stackwise.probe.depth_efficiency.measurements.skip import skip
 
 __all__ = [
     "CleanRun", "cosine_depth", "depth_efficiency", "depth_score", "difficulty", "erase",

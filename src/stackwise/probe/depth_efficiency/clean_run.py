@@ -2,9 +2,9 @@
 
 Each measurement compares the clean run with one in which a block was skipped or a stream was
 edited. Everything before the edit is the same in both, so it is computed once: the clean run
-keeps the residual stream `h_l` before every block, and the other arguments that the model gave to
-each block (masks, position embeddings). Any block can then be called again on edited streams,
-many at a time, and only the blocks after an edit are ever run again.
+keeps the residual stream `h_l` before every block, and what plays each block again
+(stack/replay.py) on edited streams, many at a time. Only the blocks after an edit are ever run
+again.
 
     h_0 = stem(x),   h_{l+1} = h_l + c_l,   y = softmax(head(h_L))
 
@@ -22,9 +22,8 @@ import torch
 from torch import Tensor, nn
 
 from stackwise.errors import ModelError
-from stackwise.stack import Stack
-
-from .sublayers import Sublayers, find_sublayers
+from stackwise.probe.depth_efficiency.sublayers import Sublayers, find_sublayers
+from stackwise.stack import Stack, record
 
 Example = Mapping[str, Tensor] | tuple[Any, ...]
 """What one call of the model takes: keyword arguments, or positional ones."""
@@ -108,42 +107,23 @@ class CleanRun:
         example: the model's arguments; no padding may be in it.
 
     Attributes:
+        replay: what plays its blocks again.
         hidden: depth + 1 streams, before each block and after the last, (B, T, d).
         output: (B, T or 1, C), probabilities or values as `kind` says.
         sublayers: what attention and MLP add, where the blocks are additive.
     """
 
     def __init__(self, stack: Stack, example: Example) -> None:
-        self.stack = stack
-        self.example = _without_cache(stack.model, example)
-        self._calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
-        handles = [
-            block.register_forward_pre_hook(self._record, with_kwargs=True)
-            for block in stack.blocks
-        ]
-        try:
-            with stack.capture() as stream:
-                output = self.call(self.example)
-        finally:
-            for handle in handles:
-                handle.remove()
-        self.hidden: list[Tensor] = [hidden.detach() for hidden in stream.hidden]
+        self.example = example
+        args, kwargs = _arguments(stack.model, example)
+        self.replay, output = record(stack, *args, **kwargs)
+        self.hidden: list[Tensor] = [hidden.detach() for hidden in self.replay.hidden]
         self.output, self.kind = readout(output)
         self.batch = self.hidden[0].shape[0]
         self.tokens = tokens_of(self.hidden[0]).shape[1]
         self._check()
 
-    def _record(self, block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        # the stream comes first, or by the name that transformers gives it
-        kwargs = {name: value for name, value in kwargs.items() if name != "hidden_states"}
-        self._calls.append((args[1:], kwargs))
-
     def _check(self) -> None:
-        if len(self._calls) != len(self.stack.blocks):
-            raise ModelError(
-                f"the model has {len(self.stack.blocks)} blocks but called {len(self._calls)}; "
-                "a probe needs each to run once"
-            )
         for index, (before, after) in enumerate(
             zip(self.hidden[:-1], self.hidden[1:], strict=True)
         ):
@@ -184,7 +164,7 @@ class CleanRun:
         Raises:
             ModelError: a block's output is not its input plus the two.
         """
-        return find_sublayers(self)
+        return find_sublayers(self.replay)
 
     @functools.cached_property
     def leak(self) -> tuple[int, int] | None:
@@ -214,17 +194,8 @@ class CleanRun:
     def block(self, index: int, streams: Tensor) -> Tensor:
         """Block `index` on edited streams (N * B, T, d), a few at a time; same shape out."""
         rows = max(1, TOKENS_AT_ONCE // (self.tokens * self.batch)) * self.batch
-        parts = [self._block(index, part) for part in torch.split(streams, rows)]
+        parts = [self.replay.block(index, part) for part in torch.split(streams, rows)]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
-
-    def _block(self, index: int, streams: Tensor) -> Tensor:
-        args, kwargs = self._calls[index]
-        copies = streams.shape[0] // self.batch
-        args = tuple(self._tiled(value, copies) for value in args)
-        kwargs = {name: self._tiled(value, copies) for name, value in kwargs.items()}
-        output = self.stack.blocks[index](streams, *args, **kwargs)
-        stream: Tensor = output[0] if isinstance(output, tuple) else output
-        return stream
 
     def head(self, streams: Tensor, last: int | None = None) -> Tensor:
         """What the model makes of edited final streams (N * B, T, d).
@@ -236,15 +207,10 @@ class CleanRun:
         Returns:
             (N * B, T or `last` or 1, C), as `output`.
         """
-        copies = streams.shape[0] // self.batch
-        example = self._tiled(self.example, copies)
-        names = inspect.signature(self.stack.model.forward).parameters
-        if last is not None and self.per_token and "logits_to_keep" in names:
-            example = {**example, "logits_to_keep": last}
-        end = self.depth - 1
-        # the model runs its last block for nothing: the price of needing no name for its head
-        with self.stack.path([end]), self.stack.intervene(end, lambda _: streams):
-            values, _ = readout(self.call(example))
+        names = inspect.signature(self.replay.stack.model.forward).parameters
+        short = last is not None and self.per_token and "logits_to_keep" in names
+        less: dict[str, Any] = {"logits_to_keep": last} if short else {}
+        values, _ = readout(self.replay.head(streams, **less))
         return values[:, -last:] if last is not None and self.per_token else values
 
     def heads(self, streams: Tensor, last: int | None = None) -> Iterator[tuple[slice, Tensor]]:
@@ -261,38 +227,20 @@ class CleanRun:
             streams = self.block(later, streams)
         return streams
 
-    def call(self, example: Example) -> Any:
-        """The model's own output for these arguments."""
-        if isinstance(example, Mapping):
-            return self.stack.model(**example)
-        return self.stack.model(*example)
 
-    def _tiled(self, value: Any, copies: int) -> Any:
-        """`copies` of what belongs to the rows of the example; everything else as it is."""
-        if isinstance(value, Tensor):
-            # one row broadcasts by itself; a one-dimensional tensor is indexed by position
-            belongs = value.dim() > 1 and value.shape[0] == self.batch
-            if copies == 1 or not belongs:
-                return value
-            return tiled(value, copies)
-        if isinstance(value, tuple) and type(value) is tuple:
-            return tuple(self._tiled(item, copies) for item in value)
-        if isinstance(value, Mapping) and type(value) is dict:
-            return {name: self._tiled(item, copies) for name, item in value.items()}
-        return value
-
-
-def _without_cache(model: nn.Module, example: Example) -> Example:
+def _arguments(model: nn.Module, example: Example) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """The example without labels; no key-value cache, which a skipped block would leave a hole in.
 
     The labels are dropped so that the output is the prediction alone.
     """
     if not isinstance(example, Mapping):
-        return example
-    kept = {name: value for name, value in example.items() if name not in ("labels", "use_cache")}
+        return example, {}
+    kept: dict[str, Any] = {
+        name: value for name, value in example.items() if name not in ("labels", "use_cache")
+    }
     if "use_cache" in inspect.signature(model.forward).parameters:
-        kept["use_cache"] = False  # type: ignore[assignment]
-    return kept
+        kept["use_cache"] = False
+    return (), kept
 
 
 def tiled(value: Tensor, like: Tensor | int) -> Tensor:

@@ -9,18 +9,28 @@ import torch
 from stackwise.catalog import Knob, probe
 from stackwise.errors import DataError, KnobError, ModelError, nearest
 from stackwise.findings import Findings
+from stackwise.probe.depth_efficiency.clean_run import CleanRun, Example, evaluating
+from stackwise.probe.depth_efficiency.figures import bars, heat, lens_figure, lines
+from stackwise.probe.depth_efficiency.measurements.contribution import Contributions
+from stackwise.probe.depth_efficiency.measurements.lens import Lens
+from stackwise.probe.depth_efficiency.measurements.local import local
+from stackwise.probe.depth_efficiency.measurements.skip import (
+    SHORTEST,
+    Effects,
+    check_future,
+    skip,
+    splits_of,
+)
+from stackwise.probe.depth_efficiency.prompts import (
+    default_prompts,
+    examples_of,
+    learner_examples,
+    opened,
+)
+from stackwise.probe.depth_efficiency.summary import summarised
+from stackwise.probe.depth_efficiency.tally import Tally
 from stackwise.stack import Stack
 from stackwise.training.session import current_session
-
-from .clean_run import CleanRun, Example, evaluating
-from .contribution import Contributions
-from .figures import bars, heat, lens_figure, lines
-from .lens import Lens
-from .local import local
-from .prompts import default_prompts, examples_of, learner_examples, opened
-from .skip import SHORTEST, Effects, check_future, skip, splits_of
-from .summary import summarised
-from .tally import Tally
 
 PROBES = ("contribution", "cosine", "skip", "future", "local", "lens")
 
@@ -29,7 +39,9 @@ PROBES = ("contribution", "cosine", "skip", "future", "local", "lens")
     "depth-efficiency",
     title="What each block of a network is used for",
     paper="2505.13898",
-    tasks=("text",),
+    cost="a few runs of the model for each of its blocks; no training",
+    takes=("decoder", "vision"),
+    reads="source",
     presets={
         "quick": {"prompts": 4, "splits": 1, "max_tokens": 64},
         "best": {"prompts": 50},

@@ -6,6 +6,7 @@ Batches of token ids are cut into their rows for the same reason; batches of any
 """
 
 import random
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from stackwise.errors import DataError, ModelError
-from stackwise.tasks.text_batches import read_passages, tokenizer_of
-
-from .clean_run import Example
+from stackwise.probe.depth_efficiency.clean_run import Example
+from stackwise.tasks.language.encoding import plain_text
+from stackwise.tasks.language.reading import tokenizer_of
+from stackwise.tasks.language.records import is_records
+from stackwise.tasks.language.writing import read_prompts
 
 
 def opened(model: Any, tokenizer: Any = None) -> tuple[nn.Module, Any]:
@@ -196,3 +199,23 @@ def _on(example: Example, device: torch.device) -> Example:
             for name, value in example.items()
         }
     return tuple(value.to(device) if isinstance(value, Tensor) else value for value in example)
+
+
+def read_passages(path: Path) -> list[str]:
+    """The passages of a text file: its paragraphs where blank lines part them, else its lines. Of a
+    file of records (.jsonl, .csv, .parquet, ...) the fields `prompt` or `text`.
+
+    Raises:
+        DataError: no such file, no text, or nothing in it.
+    """
+    if not path.is_file():
+        raise DataError(f"{path} is not a file; give a text file, one passage on each line")
+    if is_records(path):
+        parts = read_prompts(path)
+    else:
+        text = plain_text(path).strip()
+        parts = re.split(r"\n\s*\n", text) if re.search(r"\n\s*\n", text) else text.split("\n")
+    passages = [part.strip() for part in parts if part.strip()]
+    if not passages:
+        raise DataError(f"{path} holds no text; write a passage on each line")
+    return passages

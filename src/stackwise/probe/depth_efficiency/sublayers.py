@@ -9,16 +9,14 @@ whose output is that very tensor.
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from stackwise.errors import ModelError
+from stackwise.stack import Replay
 from stackwise.stack.sublayers import first_tensor
-
-if TYPE_CHECKING:
-    from .clean_run import CleanRun
 
 Part = Literal["layer", "attention", "mlp"]
 Writer = Literal["attention", "mlp"]
@@ -43,9 +41,8 @@ class Sublayers:
         """a_l or m_l for each block."""
         return self.attention if part == "attention" else self.mlp
 
-    def read_by_mlp(self, run: "CleanRun", index: int) -> Tensor:
-        """What the MLP of a block reads, before its norm: h_l + a_l, or h_l where parallel."""
-        stream = run.hidden[index]
+    def read_by_mlp(self, index: int, stream: Tensor) -> Tensor:
+        """What the MLP of a block reads of h_l, before its norm: h_l + a_l, or h_l if parallel."""
         return stream if self.parallel[index] else stream + self.attention[index]
 
     @contextlib.contextmanager
@@ -69,15 +66,15 @@ class Sublayers:
             handle.remove()
 
 
-def find_sublayers(run: "CleanRun") -> Sublayers:
-    """What each sublayer writes in a clean run.
+def find_sublayers(run: Replay) -> Sublayers:
+    """What each sublayer writes in a recorded run.
 
     Raises:
         ModelError: a block has no attention and MLP, or does not equal its input plus the two.
     """
     try:
         with run.stack.capture(sublayers=True) as stream:
-            run.call(run.example)
+            run.again()
         parts = stream.sublayers
         extra = {name for part in parts for name in part} - {"attention", "mlp"}
         if extra:
@@ -90,7 +87,7 @@ def find_sublayers(run: "CleanRun") -> Sublayers:
         [],
         [],
     )
-    for index in range(run.depth):
+    for index in range(len(run.stack)):
         total = run.hidden[index] + found.attention[index] + found.mlp[index]
         off = float((total - run.hidden[index + 1]).abs().max())
         size = float(run.hidden[index + 1].abs().max())
@@ -104,7 +101,7 @@ def find_sublayers(run: "CleanRun") -> Sublayers:
     return found
 
 
-def _writers(run: "CleanRun", index: int, found: Sublayers) -> dict[Writer, nn.Module]:
+def _writers(run: Replay, index: int, found: Sublayers) -> dict[Writer, nn.Module]:
     """The module that returns a_l, and the one that returns m_l.
 
     Modules end from the inside out, so the last one to return the tensor is the outermost.
@@ -133,7 +130,7 @@ def _writers(run: "CleanRun", index: int, found: Sublayers) -> dict[Writer, nn.M
     return writers
 
 
-def _is_parallel(run: "CleanRun", index: int, found: Sublayers) -> bool:
+def _is_parallel(run: Replay, index: int, found: Sublayers) -> bool:
     """The MLP writes the same when the attention writes nothing."""
     stream, mlp = run.hidden[index], found.mlp[index]
     if not bool(found.attention[index].abs().max() > 0):

@@ -6,7 +6,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .difficulty import cosine_depth, kl_depth, overlap_depth
+from stackwise.probe.depth_efficiency.measurements.difficulty import (
+    cosine_depth,
+    kl_depth,
+    overlap_depth,
+)
 
 
 def summarised(tables: dict[str, pd.DataFrame]) -> dict[str, Any]:

@@ -11,10 +11,13 @@ of paths and four choices almost any answer is reached. `probe cola` shows that 
 `apply cola` makes something of it that needs no answers: one path for a task, chosen on training
 and validation questions and kept as an ordinary model.
 
-Source: arXiv 2507.07996; there is no official code. The constant c and the cap on a path's length
-are not given there: 1.8 and twice the depth. When a node gets another child is read literally (with
-probability 0.1); `widening` is the sounder rule. Differs from the paper: paths share their
-beginnings (runner.py), searches go in step and over processes, and there is a path for a task.
+Source: arXiv 2507.07996, whose search has no public code. The authors' follow-up has some (PoLar,
+arXiv 2606.06574, github.com/tianyi-lab/PoLar: a small network learns to propose paths; the search
+is stated again in its appendix B, but not released). The constant c and the cap on a path's length
+are not given in the first: 1.8 and twice the depth. When a node gets another child is read
+literally (with probability 0.1); `widening` is the sounder rule. Differs from the paper: paths
+share their beginnings (runner.py), searches go in step and over processes, and there is a path for
+a task.
 """
 
 from stackwise.route.cola.actions import Edit, Space

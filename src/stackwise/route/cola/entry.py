@@ -1,25 +1,23 @@
 """The transform and the probe: one path for a task, and what single questions could do with."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Annotated, Any
 
 import numpy as np
 from torch import nn
 
-from stackwise.catalog import probe, transform
+from stackwise.catalog import Knob, probe, transform
 from stackwise.errors import DataError, KnobError, ModelError
 from stackwise.findings import Findings
-from stackwise.route.cola import analysis, knobs
+from stackwise.route.cola import analysis
 from stackwise.route.cola.actions import Space
+from stackwise.route.cola.knobs import Wanted, search_knobs
 from stackwise.route.cola.questions import Asked, Outcome, search_questions
-from stackwise.route.cola.search import Settings, Strategy
+from stackwise.route.cola.search import Settings
 from stackwise.route.cola.task_path import accuracies, angular_path, task_path
 from stackwise.stack import Stack
-from stackwise.tasks.language.reading import context_of
-from stackwise.tasks.text_batches import tokenizer_of
-
-if TYPE_CHECKING:
-    pass
+from stackwise.tasks.language.reading import context_of, tokenizer_of
+from stackwise.training.knobs import seeded
 
 TITLE = "Skip or loop the blocks of a frozen language model"
 PAPER = "2507.07996"
@@ -29,30 +27,20 @@ PRESETS = {
 }  # fmt: skip
 
 
-@transform("cola", title=TITLE, paper=PAPER, tasks=("choices",), presets=PRESETS)
+@transform(
+    "cola",
+    title=TITLE,
+    paper=PAPER,
+    cost="a search: many runs of the model on your questions; no training",
+    tasks=("choices",),
+    takes=("decoder",),
+    presets=PRESETS,
+    shared=(search_knobs, seeded),
+)
 def cola(
     model: Any,
     data: Any = None,
-    *,
-    simulations: knobs.Simulations = 200,
-    questions: knobs.Questions = 100,
-    penalty: knobs.Penalty = 5.0,
-    explore: knobs.Explore = 1.8,
-    random_child: knobs.RandomChild = 0.1,
-    widening: knobs.Widening = None,
-    strategy: knobs.Strategy = "mcts",
-    skips: knobs.Skips = True,
-    repeats: knobs.Repeats = True,
-    max_block: knobs.MaxBlock = 4,
-    max_repeat: knobs.MaxRepeat = 4,
-    max_length: knobs.MaxLength = None,
-    protect: knobs.Protect = None,
-    tolerance: knobs.Tolerance = 0.0,
-    candidates: knobs.Candidates = 64,
-    memory: knobs.Memory = 0.5,
-    workers: knobs.Workers = 1,
-    on: knobs.On = None,
-    random_state: knobs.RandomState = 0,
+    **search: Any,
 ) -> nn.Module:
     """Find one path through the blocks for a task, and keep it as a model.
 
@@ -69,48 +57,31 @@ def cola(
     Raises:
         DataError: no questions, or none that fits. ModelError: not such a model.
     """
-    space, settings, tokenizer = _prepare(
-        model, data, skips, repeats, max_block, max_repeat, max_length, protect, strategy, penalty,
-        explore, random_child, widening,
-    )  # fmt: skip
+    wanted = Wanted(**search)
+    space, settings, tokenizer = _prepare(model, data, wanted)
     train = asked_of(data, "train", model, tokenizer)
-    picked = _drawn(train, questions, random_state)
+    picked = _drawn(train, wanted.questions, wanted.random_state)
     outcomes, _ = search_questions(
-        model, tokenizer, picked, simulations=simulations, space=space, settings=settings,
-        seed=random_state, workers=workers, on=on, most_bytes=round(memory * 2**30),
-    )  # fmt: skip
-    kept, _ = task_path(
-        model, tokenizer, outcomes, picked, asked_of(data, "validation", model, tokenizer),
-        candidates=candidates, tolerance=tolerance, most_bytes=round(memory * 2**30),
-    )  # fmt: skip
+        model, tokenizer, picked, settings=settings, **_budget(wanted, space)
+    )
+    kept, _ = _path(model, tokenizer, data, outcomes, picked, wanted)
     return Stack.of(model).rebuild(kept.path)
 
 
-@probe("cola", title=TITLE, paper=PAPER, tasks=("choices",))
+@probe(
+    "cola",
+    title=TITLE,
+    paper=PAPER,
+    tasks=("choices",),
+    takes=("decoder",),
+    shared=(search_knobs, seeded),
+)
 def cola_paths(
     model: Any,
     data: Any = None,
     *,
-    simulations: knobs.Simulations = 200,
-    questions: knobs.Questions = 100,
-    penalty: knobs.Penalty = 5.0,
-    explore: knobs.Explore = 1.8,
-    random_child: knobs.RandomChild = 0.1,
-    widening: knobs.Widening = None,
-    strategy: knobs.Strategy = "mcts",
-    skips: knobs.Skips = True,
-    repeats: knobs.Repeats = True,
-    max_block: knobs.MaxBlock = 4,
-    max_repeat: knobs.MaxRepeat = 4,
-    max_length: knobs.MaxLength = None,
-    protect: knobs.Protect = None,
-    tolerance: knobs.Tolerance = 0.0,
-    candidates: knobs.Candidates = 64,
-    memory: knobs.Memory = 0.5,
-    controls: knobs.Controls = True,
-    workers: knobs.Workers = 1,
-    on: knobs.On = None,
-    random_state: knobs.RandomState = 0,
+    controls: Annotated[bool, Knob("search for wrong answers and at random too")] = True,
+    **search: Any,
 ) -> Findings:
     """See which blocks single questions could skip or loop, and what one path for all would do.
 
@@ -123,19 +94,14 @@ def cola_paths(
         model: a causal language model of transformers with its tokenizer beside it. Not changed.
         data: a loaded task of questions.
     """
-    space, settings, tokenizer = _prepare(
-        model, data, skips, repeats, max_block, max_repeat, max_length, protect, strategy, penalty,
-        explore, random_child, widening,
-    )  # fmt: skip
-    shared: dict[str, Any] = {
-        "simulations": simulations, "space": space, "seed": random_state, "workers": workers,
-        "on": on, "most_bytes": round(memory * 2**30),
-    }  # fmt: skip
-    picked = _drawn(asked_of(data, "train", model, tokenizer), questions, random_state)
+    wanted = Wanted(**search)
+    space, settings, tokenizer = _prepare(model, data, wanted)
+    shared, seed = _budget(wanted, space), wanted.random_state
+    picked = _drawn(asked_of(data, "train", model, tokenizer), wanted.questions, seed)
     outcomes, work = search_questions(model, tokenizer, picked, settings=settings, **shared)
     table = {"search": analysis.rates(outcomes)}
     if controls:
-        wrong = rewarded_for_wrong(picked, random_state)
+        wrong = rewarded_for_wrong(picked, seed)
         if wrong:
             misled, _ = search_questions(model, tokenizer, wrong, settings=settings, **shared)
             table["search for a wrong answer"] = analysis.rates(misled)
@@ -143,12 +109,28 @@ def cola_paths(
             model, tokenizer, picked, settings=Settings("random"), **shared
         )  # fmt: skip
         table["random paths"] = analysis.rates(blind)
-    kept, finalists = task_path(
-        model, tokenizer, outcomes, picked, asked_of(data, "validation", model, tokenizer),
-        candidates=candidates, tolerance=tolerance, most_bytes=shared["most_bytes"],
-    )  # fmt: skip
-    tested = _tested(model, tokenizer, data, picked, kept.path, random_state)
+    kept, finalists = _path(model, tokenizer, data, outcomes, picked, wanted)
+    tested = _tested(model, tokenizer, data, picked, kept.path, seed)
     return _findings(outcomes, work, table, kept, finalists, tested)
+
+
+def _budget(wanted: Wanted, space: Space) -> dict[str, Any]:
+    """What every search of a call gets alike."""
+    return {
+        "simulations": wanted.simulations, "space": space, "seed": wanted.random_state,
+        "workers": wanted.workers, "on": wanted.on, "most_bytes": wanted.most_bytes,
+    }  # fmt: skip
+
+
+def _path(
+    model: Any, tokenizer: Any, data: Any, outcomes: list[Outcome], picked: list[Asked],
+    wanted: Wanted,
+) -> Any:  # fmt: skip
+    """The path that is kept for the task, and those that came close."""
+    return task_path(
+        model, tokenizer, outcomes, picked, asked_of(data, "validation", model, tokenizer),
+        candidates=wanted.candidates, tolerance=wanted.tolerance, most_bytes=wanted.most_bytes,
+    )  # fmt: skip
 
 
 def asked_of(task: Any, part: str, model: Any, tokenizer: Any) -> list[Asked]:
@@ -160,19 +142,15 @@ def asked_of(task: Any, part: str, model: Any, tokenizer: Any) -> list[Asked]:
     ]
 
 
-def _prepare(
-    model: Any, data: Any, skips: bool, repeats: bool, max_block: int, max_repeat: int,
-    max_length: int | None, protect: list[int] | None, strategy: Strategy, penalty: float,
-    explore: float, random_child: float, widening: float | None,
-) -> tuple[Space, Settings, Any]:  # fmt: skip
+def _prepare(model: Any, data: Any, wanted: Wanted) -> tuple[Space, Settings, Any]:
     if not isinstance(model, nn.Module) or not hasattr(model, "config"):
         raise ModelError(f"a {type(model).__name__} is no causal language model with blocks")
     if getattr(data, "name", None) != "choices":
         raise DataError("the search needs questions with their answers: no target, no reward")
-    if not (skips or repeats):
+    if not (wanted.skips or wanted.repeats):
         raise KnobError("skips and repeats are both off: there is nothing to search")
     depth = len(Stack.of(model))
-    for block in protect or []:
+    for block in wanted.protect or []:
         if not 0 <= block < depth:
             raise KnobError(f"protect names block {block}, the model has {depth} (0..{depth - 1})")
     tokenizer = tokenizer_of(model)
@@ -181,9 +159,20 @@ def _prepare(
             f"a {type(model).__name__} has no tokenizer beside it; save one into its folder"
         )
     space = Space(
-        skips, repeats, max_block, max_repeat, max_length or 2 * depth, frozenset(protect or ())
+        wanted.skips,
+        wanted.repeats,
+        wanted.max_block,
+        wanted.max_repeat,
+        wanted.max_length or 2 * depth,
+        frozenset(wanted.protect or ()),
     )
-    return space, Settings(strategy, penalty, explore, random_child, widening), tokenizer
+    return (
+        space,
+        Settings(
+            wanted.strategy, wanted.penalty, wanted.explore, wanted.random_child, wanted.widening
+        ),
+        tokenizer,
+    )
 
 
 def _drawn(asked: Sequence[Asked], most: int, seed: int) -> list[Asked]:

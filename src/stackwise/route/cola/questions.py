@@ -12,12 +12,14 @@ from typing import Any
 
 import torch
 
+from stackwise.cluster import connected
 from stackwise.route.cola.actions import Path, Space
 from stackwise.route.cola.runner import Runner, Work
 from stackwise.route.cola.search import Search, Settings
 from stackwise.stack import Stack
+from stackwise.tasks.choices.asking import written_answer
 from stackwise.tasks.choices.source import Question
-from stackwise.tasks.choices.task import same_answer, written_answer
+from stackwise.tasks.choices.task import same_answer
 
 
 @dataclass(frozen=True)
@@ -189,8 +191,6 @@ def search_group(
 def _on_ray(
     address: str, model: Any, tokenizer: Any, groups: Sequence[Any], options: dict[str, Any]
 ) -> list[Any]:
-    from stackwise.studies.schedule import connected
-
     ray = connected(address)
     held, reader = ray.put(model), ray.put(tokenizer)
     remote: Any = ray.remote  # whose overloads know no keyword arguments

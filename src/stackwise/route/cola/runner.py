@@ -4,25 +4,23 @@ Paths that were found by edits share beginnings. A trie over (sample, beginning)
 after each block that ran, within a budget of memory; a path starts at its longest known beginning.
 Many paths run in step: the block for which the most paths wait goes next, for all of them at once.
 
-Blocks are called with what the model itself gives them on a row of this length (positions, masks),
-which is recorded once; rows are padded at their right, where a causal model does not look. What
-comes after the last block (norm, head) is the model's own forward around a block that returns what
-it is given. Whether all this gives what the model gives is checked at the start, and where it does
-not, paths run through `Stack.path`, sample by sample, with nothing shared.
+Blocks are played as the model itself called them on a row of this length (stack/replay.py), which
+is recorded once; rows are padded at their right, where a causal model does not look. Whether this
+gives what the model gives is checked at the start, and where it does not, paths run through
+`Stack.path`, sample by sample, with nothing shared.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from stackwise.errors import ModelError
 from stackwise.route.cola.actions import Path
-from stackwise.stack import Stack
-from stackwise.tasks.choices.task import letter_logits, padded
+from stackwise.stack import Stack, record
+from stackwise.tasks.choices.asking import letter_logits, padded
 
 CLOSE = 1e-3
 """Largest difference of logits, over the largest of them, at which the shared runs are trusted."""
@@ -124,7 +122,7 @@ class Runner:
         for start in range(0, len(asked), self.rows):
             group = range(start, min(start + self.rows, len(asked)))
             ends = [streams[i][self.last[asked[i][0]]] for i in group]
-            found += list(self._head(torch.stack(ends)[:, None])[:, 0].cpu())
+            found += list(self._head(torch.stack(ends)).cpu())
         return found
 
     def _streams(self, asked: Sequence[tuple[int, Path]]) -> list[Tensor]:
@@ -156,7 +154,7 @@ class Runner:
         block = max(wanted, key=lambda index: (len(wanted[index]), -index))
         groups = list(wanted[block].values())[: self.rows]
         streams = torch.stack([jobs[0].stream for jobs in groups])
-        out = self._run(block, streams)
+        out = self.replay.block(block, streams)
         self.work.blocks += len(groups)
         for jobs, stream in zip(groups, out, strict=True):
             for job in jobs:
@@ -164,64 +162,22 @@ class Runner:
             if self.share:
                 self.trie.put(jobs[0].sample, jobs[0].path[: jobs[0].done], stream)
 
-    def _run(self, block: int, streams: Tensor) -> Tensor:
-        args, kwargs = self._called[block]
-        out = self.stack.blocks[block](streams, *args, **kwargs)
-        return out[0] if isinstance(out, tuple) else out
-
     @torch.no_grad()
     def _record(self) -> None:
-        """Learn what each block is called with on a row of this length, and the first streams."""
-        self._called: dict[int, tuple[tuple[Any, ...], dict[str, Any]]] = {}
-        handles = []
-        for index, block in enumerate(self.stack.blocks):
-            handles.append(block.register_forward_pre_hook(self._note(index), with_kwargs=True))
-        try:
-            self.model(input_ids=self.ids[:1].to(self.device), use_cache=False)
-        finally:
-            for handle in handles:
-                handle.remove()
-        self.start = self._first_streams()
+        """Learn how blocks are called on a row of this length, and the stream before the first."""
+        ids = self.ids.to(self.device)
+        self.replay, _ = record(self.stack, input_ids=ids[:1], use_cache=False)
+        self.start = [
+            stream
+            for part in ids.split(self.rows)
+            for stream in self.replay.stem(input_ids=part, use_cache=False)
+        ]
 
-    def _note(self, index: int) -> Callable[..., None]:
-        def note(block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            self._called[index] = (args[1:], dict(kwargs))
-            if not args:
-                raise ModelError(f"{type(block).__name__} does not take the stream first")
-
-        return note
-
-    @torch.no_grad()
-    def _first_streams(self) -> list[Tensor]:
-        """(T, width) before the first block, of each sample."""
-        found: list[Tensor] = []
-
-        def take(block: nn.Module, args: tuple[Any, ...]) -> None:
-            found.extend(args[0].clone())
-            raise _Enough
-
-        handle = self.stack.blocks[0].register_forward_pre_hook(take)
-        try:
-            for part in self.ids.split(self.rows):
-                try:
-                    self.model(input_ids=part.to(self.device), use_cache=False)
-                except _Enough:
-                    continue
-        finally:
-            handle.remove()
-        return found
-
-    def _head(self, stream: Tensor) -> Tensor:
-        """What the model makes of a stream (B, 1, width) after its last block."""
-        container = self.model.get_submodule(self.stack.name)
-        kept = container._modules
-        container._modules = {next(iter(kept)): _Given(stream)}
-        try:
-            ids = self.ids[:1, :1].to(self.device).expand(len(stream), 1)
-            logits: Tensor = self.model(input_ids=ids, use_cache=False).logits
-        finally:
-            container._modules = kept
-        return logits
+    def _head(self, streams: Tensor) -> Tensor:
+        """(B, vocabulary) logits of streams (B, width) that come out of the last block."""
+        ids = self.ids[:1, :1].to(self.device).expand(len(streams), 1)
+        logits: Tensor = self.replay.head(streams[:, None], input_ids=ids).logits
+        return logits[:, 0]
 
     @torch.no_grad()
     def _agrees(self) -> bool:
@@ -241,23 +197,3 @@ class Runner:
         self.work.blocks += len(path)
         with self.stack.path(path):
             return letter_logits(self.model, [self.tokens[sample]])[0]
-
-
-class _Given(nn.Module):
-    """Stands for all blocks: returns a stream whatever it is called with."""
-
-    def __init__(self, stream: Tensor) -> None:
-        super().__init__()
-        self.stream = stream
-
-    def forward(self, *args: Any, **kwargs: Any) -> Tensor:
-        return self.stream
-
-    def __getattr__(self, name: str) -> Any:
-        if name in ("attention_type", "layer_type"):
-            return "full_attention"
-        return super().__getattr__(name)
-
-
-class _Enough(Exception):
-    """The first streams are known; the rest of the forward pass is not needed."""

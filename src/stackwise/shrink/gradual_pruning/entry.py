@@ -1,6 +1,7 @@
 """The transform: a model in, a sparse model of the same kind out."""
 
 import copy
+import math
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
@@ -8,18 +9,24 @@ from torch import Tensor, nn
 
 from stackwise.catalog import Knob, transform
 from stackwise.errors import KnobError, ModelError
+from stackwise.learning.trainable import Trainable, trainable
 from stackwise.shrink.gradual_pruning.masks import Choice, layer_targets, prunable
 from stackwise.shrink.gradual_pruning.rule import GradualRule, attach, detach
 from stackwise.shrink.gradual_pruning.schedule import Schedule
-from stackwise.training import Trainable, train, trainable
+from stackwise.training import train
+from stackwise.training.knobs import placed, seeded, tuned
 
 
 @transform(
     "gradual-pruning",
     title="Sparse weights, pruned while training",
     paper="1710.01878",
-    presets={"quick": {"epochs": 4, "every": 10}, "standard": {}, "best": {"epochs": 30}},
+    cost="trains on for the epochs that you give it",
+    budget="epochs",
+    floor={"min_steps": 500},
+    presets={"quick": {"epochs": 1, "every": 10}, "standard": {}, "best": {"epochs": 30}},
     verified="tests/shrink/test_gradual_pruning.py",
+    shared=(tuned, placed, seeded),
 )
 def gradual_pruning(
     model: Any,
@@ -51,22 +58,26 @@ def gradual_pruning(
     block: Annotated[list[int] | None, Knob("height, width of blocks that go together")] = None,
     pattern: Annotated[str | None, Knob("2:4 keeps 2 of each 4 neighbours")] = None,
     regrow: Annotated[bool, Knob("masked weights keep their value and may come back")] = True,
-    epochs: Annotated[int, Knob("passes over the data; 0 prunes at once, untrained", ge=0)] = 10,
-    lr: Annotated[float, Knob("learning rate", gt=0, log=True)] = 1e-3,
-    weight_decay: Annotated[float, Knob("decoupled weight decay", ge=0)] = 0.0,
-    batch_size: Annotated[int, Knob("rows a step where the data is (x, y)", ge=1)] = 128,
-    device: Annotated[str, Knob("auto, cpu, cuda or mps")] = "auto",
-    time_limit: Annotated[float | None, Knob("seconds of training", gt=0)] = None,
-    random_state: Annotated[int, Knob("the seed", ge=0)] = 0,
+    min_steps: Annotated[
+        int, Knob("steps that are taken at least: few rows take more passes than epochs", ge=0)
+    ] = 0,
     loss: Callable[..., Tensor] | None = None,
+    epochs: int,
+    batch_size: int | None,
+    device: str,
+    time_limit: float | None,
+    random_state: int,
+    **training: Any,
 ) -> Any:
     """Train a model on while its smallest weights are masked, until most of them are zero.
 
     Args:
         model: an `nn.Module` or a fitted learner. It is not changed.
-        data: what `stackwise.training.trainable` takes: for a learner a loaded task or (X, y); for
+        data: what `stackwise.learning.trainable` takes: for a learner a loaded task or (X, y); for
             a module a list of batches, or (x, y) with `loss(output, y)`.
         loss: for a module whose batches give no `.loss`.
+        epochs: passes over the data; 0 prunes at once, untrained.
+        training: `lr` and `weight_decay`.
 
     Returns:
         a new object of the same kind, its zeros in place and its state's names unchanged.
@@ -97,6 +108,7 @@ def gradual_pruning(
     targets = layer_targets(list(places), final, per_layer)
     plan = None
     if joined is not None:
+        epochs = max(epochs, math.ceil(min_steps / len(joined.batches)))
         plan = Schedule.within(
             epochs * len(joined.batches), start=start, end=end, every=every, exponent=exponent,
             kind=schedule,
@@ -111,7 +123,7 @@ def gradual_pruning(
     else:
         rule = GradualRule(
             joined.loss, masks=masks, places=places, targets=targets, schedule=plan,
-            initial=initial, choice=choice, regrow=regrow, lr=lr, weight_decay=weight_decay,
+            initial=initial, choice=choice, regrow=regrow, **training,
             validate=joined.validate, monitor=joined.monitor, mode=joined.mode,
         )  # fmt: skip
         train(

@@ -5,7 +5,7 @@ dL/dW = M * dL/d(W * M), and any module works. What autograd does not do is done
 weight decay would still move a masked weight.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,10 +14,7 @@ from torch.optim import Optimizer
 
 from stackwise.shrink.gradual_pruning.masks import Choice, Place
 from stackwise.shrink.gradual_pruning.schedule import Schedule
-from stackwise.training.rules import Backprop
-
-if TYPE_CHECKING:
-    from stackwise.training.loop import Loop
+from stackwise.training.rules import Backprop, Loop
 
 
 class Mask(nn.Module):
@@ -118,14 +115,14 @@ class GradualRule(Backprop):
         self.frozen: dict[str, Tensor] = {}
         self.settled = False
 
-    def step(self, loop: "Loop", model: nn.Module, batch: Any) -> dict[str, Tensor]:
+    def step(self, loop: Loop, model: nn.Module, batch: Any) -> dict[str, Tensor]:
         """Change the masks where the schedule says so, then learn as ever."""
         if loop.step in self.updates:
             self.prune(loop.step)
         self.settled = loop.step >= self.plan.last
         return super().step(loop, model, batch)
 
-    def update(self, loop: "Loop", optimizer: Optimizer) -> None:
+    def update(self, loop: Loop, optimizer: Optimizer) -> None:
         """Step the optimizer, then put masked weights back where they were."""
         if self.regrow:
             resting = {name: self._frozen(name) for name in self.masks}

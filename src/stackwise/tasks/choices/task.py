@@ -14,45 +14,55 @@ A question with choices is read as
 import hashlib
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Any, ClassVar, Literal
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from stackwise.catalog import Knob, task
 from stackwise.errors import DataError
-from stackwise.knobs import Knob
-from stackwise.tasks import Judged, Part
-from stackwise.tasks.choices.source import LETTERS, Question, read_questions
-from stackwise.tasks.language.reading import context_of, device_of, tokenizer_for
-from stackwise.tasks.language.task import LanguageTask
-from stackwise.tasks.table.metrics import Metric
+from stackwise.learning.metrics import Metric
+from stackwise.protocols import Judged, Part
+from stackwise.tasks.choices.answers import Rule
+from stackwise.tasks.choices.asking import (
+    Template,
+    letter_logits,
+    letter_tokens,
+    padded,
+    prompt_of,
+    write_said,
+    written_answer,
+)
+from stackwise.tasks.choices.marks import recognises
+from stackwise.tasks.choices.options import LETTERS
+from stackwise.tasks.choices.source import Question, read_questions
+from stackwise.tasks.language.reading import check_causal, context_of, tokenizer_for
+from stackwise.tasks.language.task import PartedTask
+from stackwise.training.batches import ListBatches
 
-Template = Literal["plain", "chat"]
-WRITTEN = 16
-"""Tokens of an answer that is written."""
 
-
-class ChoicesTask(LanguageTask):
+@task(
+    title="Questions with choices, or with short answers",
+    recognises=recognises,
+    sample="questions.jsonl",
+)
+class ChoicesTask(PartedTask):
     """Questions, parted at random.
 
     Attributes:
-        questions: all of them, those left out included. columns: none.
+        questions: all of them, those left out included.
     """
 
     name: ClassVar[str] = "choices"
-    baselines: ClassVar[tuple[str, ...]] = ()
+    target: ClassVar[str] = "the answer"
     problem: ClassVar[str] = "question answering"
     metric: ClassVar[Metric] = Metric("accuracy", "max")
-    metrics: ClassVar[tuple[str, ...]] = ("accuracy", "log_loss", "majority", "chance")
 
     questions: list[Question]
-    columns: list[dict[str, str]]
-    notes: list[str]
-    data_hash: str
-    options: dict[str, Any]
 
     @classmethod
     def load(
@@ -61,9 +71,12 @@ class ChoicesTask(LanguageTask):
         *,
         question: Annotated[str, Knob("the field of the question")] = "question",
         choices: Annotated[
-            str, Knob("the field of the choices; else columns A, B, ...")
+            str, Knob("the field of the choices; else a column each: A, B, ..., choice1, ...")
         ] = "choices",
         answer: Annotated[str, Knob("the field of the right answer")] = "answer",
+        answer_rule: Annotated[
+            Rule | None, Knob("how answers name a choice; else the set's own answers say it")
+        ] = None,
         template: Annotated[
             Template, Knob("plain text, or the tokenizer's chat template")
         ] = "plain",
@@ -72,29 +85,27 @@ class ChoicesTask(LanguageTask):
         max_length: Annotated[
             int | None, Knob("most tokens of a question; else the model's context", ge=8)
         ] = None,
-        seed: Annotated[int, Knob("of the split", ge=0)] = 0,
+        split_seed: Annotated[int, Knob("of the split", ge=0)] = 0,
     ) -> "ChoicesTask":
         """Read questions and part them.
+
+        Args:
+            source: a list, a frame, a file of records (.jsonl, .json, .csv, .parquet and others)
+                or a folder that `datasets` saved.
 
         Raises:
             DataError: a question cannot be used; the sentence says which and why.
         """
         task = cls()
-        task.questions = read_questions(source, question, choices, answer)
+        task.questions = read_questions(source, question, choices, answer, rule=answer_rule)
         count = len(task.questions)
-        order = np.random.default_rng(seed).permutation(count)
-        held = max(1, round(validation * count)), max(1, round(test * count))
-        if sum(held) >= count:
-            raise DataError(f"{count} questions are too few to part; give at least 5")
-        task._rows = {
-            "test": np.sort(order[: held[1]]),
-            "validation": np.sort(order[held[1] : sum(held)]),
-            "train": np.sort(order[sum(held) :]),
-        }
-        task.template, task.max_length, task.columns = template, max_length, []
+        task._part(count, validation, test, split_seed, "questions")
+        task.title, task.template, task.max_length = f"{count} questions", template, max_length
         given = {
-            "question": question, "choices": choices, "answer": answer, "template": template,
-            "validation": validation, "test": test, "max_length": max_length, "seed": seed,
+            "question": question, "choices": choices, "answer": answer,
+            "answer_rule": answer_rule, "template": template,
+            "validation": validation, "test": test, "max_length": max_length,
+            "split_seed": split_seed,
         }  # fmt: skip
         task.options = {key: value for key, value in given.items() if value is not None}
         written = sum(not one.choices for one in task.questions)
@@ -103,15 +114,12 @@ class ChoicesTask(LanguageTask):
         task.data_hash = hashlib.sha256((text + json.dumps(task.options)).encode()).hexdigest()[:16]
         return task
 
-    _rows: dict[str, np.ndarray]
     template: Template
     max_length: int | None
 
     def part(self, part: Part) -> tuple[list[Question], list[int | str]]:
         """The questions of a part and their answers."""
-        if part not in self._rows:
-            raise DataError(f"there is no part {part!r}; there is train, validation and test")
-        found = [self.questions[row] for row in self._rows[part]]
+        found = [self.questions[row] for row in self.rows_of(part)]
         return found, [one.answer for one in found]
 
     @property
@@ -121,16 +129,7 @@ class ChoicesTask(LanguageTask):
 
     def prompt(self, question: Question, tokenizer: Any) -> str:
         """What the model reads."""
-        lines = [f"{letter}. {text}" for letter, text in zip(LETTERS, question.choices)]
-        if self.template == "chat":
-            asked = "\n".join([question.text, *lines])
-            if lines:
-                asked += "\nAnswer with the letter alone."
-            chat = [{"role": "user", "content": asked}]
-            return str(
-                tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
-            )
-        return "\n".join([f"Question: {question.text}", *lines, "Answer:"])
+        return prompt_of(question, tokenizer, self.template)
 
     def encode(
         self, questions: Sequence[Question], tokenizer: Any, context: int | None
@@ -163,39 +162,44 @@ class ChoicesTask(LanguageTask):
         Raises:
             DataError: the tokenizer writes letters with several tokens, or two alike.
         """
-        before = "" if self.template == "chat" else " "
-        found = []
-        for letter in LETTERS[:count]:
-            ids = tokenizer(before + letter, add_special_tokens=False)["input_ids"]
-            if len(ids) != 1:  # a letter and its space apart: the space is the same for all
-                ids = tokenizer(letter, add_special_tokens=False)["input_ids"]
-            if len(ids) != 1:
-                raise DataError(
-                    f"the tokenizer writes the letter {letter} as {len(ids)} tokens; answers "
-                    "cannot be read off one position"
-                )
-            found.append(ids[0])
-        return found
+        return letter_tokens(tokenizer, count, self.template)
 
-    def batches(self, part: Part, *, rows: int = 8) -> Iterator[dict[str, Any]]:
-        """The questions as they are, `rows` at a time: a model's tokenizer makes tokens of them."""
-        questions, _ = self.part(part)
-        for start in range(0, len(questions), rows):
-            yield {"questions": questions[start : start + rows]}
+    def batches(
+        self, part: Part, *, model: Any = None, batch_size: int | None = None, seed: int = 0
+    ) -> ListBatches:
+        """Questions with choices, as many choices a batch: `input_ids` (rows, longest) int64 read
+        with the model's own tokenizer, `last` (rows,) the place before the answer, `letters`
+        (rows, choices) the tokens of the letters and `answer` (rows,) which is right.
 
-    def loss(self, model: nn.Module, batch: Mapping[str, Any]) -> Tensor:
-        """Cross entropy of the right letter among the letters, over questions with choices."""
-        tokenizer = tokenizer_for(model, None, "questions")
-        questions = [one for one in batch["questions"] if one.choices]
-        if not questions:
+        Raises:
+            DataError: no question has choices.
+        """
+        check_causal(getattr(model, "model_", model))
+        tokenizer = tokenizer_for(model, model, "questions")
+        asked = [one for one in self.part(part)[0] if one.choices]
+        if not asked:
             raise DataError("a loss needs questions with choices")
-        kept, tokens = self.encode(questions, tokenizer, context_of(model))
-        found = letter_logits(model, tokens)
-        losses = []
-        for one, row in zip(kept, found, strict=True):
-            letters = row[self.letters(tokenizer, len(one.choices))]
-            losses.append(torch.nn.functional.cross_entropy(letters, torch.tensor(one.answer)))
-        return torch.stack(losses).mean()
+        kept, tokens = self.encode(asked, tokenizer, context_of(model))
+        by_count: dict[int, list[int]] = {}
+        for place, one in enumerate(kept):
+            by_count.setdefault(len(one.choices), []).append(place)
+        size, made = batch_size or 8, []
+        for count, places in sorted(by_count.items()):
+            letters = torch.tensor(self.letters(tokenizer, count))
+            for first in range(0, len(places), size):
+                group = places[first : first + size]
+                ids, last = padded([tokens[i] for i in group])
+                answer = torch.tensor([int(kept[i].answer) for i in group])
+                made.append({"input_ids": ids, "last": last, "answer": answer,
+                             "letters": letters.expand(len(group), -1)})  # fmt: skip
+        return ListBatches(made, seed=seed)
+
+    def loss(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
+        """Cross entropy of the right letter among the letters."""
+        logits = model(input_ids=batch["input_ids"], use_cache=False).logits
+        rows = torch.arange(len(logits), device=logits.device)
+        at_end = logits[rows, batch["last"]].float()
+        return nn.functional.cross_entropy(at_end.gather(1, batch["letters"]), batch["answer"])
 
     def judge(self, learner: Any, part: Part) -> Judged:
         """Ask a model, or a fitted learner that holds one, the questions of a part."""
@@ -239,62 +243,36 @@ class ChoicesTask(LanguageTask):
             "chance": float(np.mean([1 / len(one.choices) for one in held])),
         }
 
-    def score(self, truth: Any, prediction: Any, probability: Any = None) -> dict[str, float]:
-        """Accuracy of answers, by number or text."""
-        return {
-            "accuracy": float(np.mean([a == b for a, b in zip(truth, prediction, strict=True)]))
-        }
+    @staticmethod
+    def write_predictions(
+        path: Path | str,
+        learner: Any,
+        source: Any,
+        *,
+        question: Annotated[str, Knob("the field of the question")] = "question",
+        choices: Annotated[
+            str, Knob("the field of the choices; else a column each: A, B, ..., choice1, ...")
+        ] = "choices",
+        answer: Annotated[str, Knob("the field of the right answer, which is not read")] = "answer",
+        template: Annotated[
+            Template, Knob("plain text, or the tokenizer's chat template")
+        ] = "plain",
+    ) -> int:
+        """Ask the questions of a source; a line of JSON each: `question`, `said`, and `choice`."""
+        asked = read_questions(source, question, choices, answer, answered=False)
+        return write_said(path, learner, asked, template)
 
-    def describe(self) -> dict[str, Any]:
-        """What a run records about its data, as JSON."""
-        return {
-            "name": f"{len(self.questions)} questions",
-            "task": self.name,
-            "target": "the answer",
-            "problem": self.problem,
-            "classes": None,
-            "shares": None,
-            "rows": {part: len(rows) for part, rows in self._rows.items()},
-            "metric": self.metric.name,
-            "options": self.options,
-            "notes": self.notes,
-            "hash": self.data_hash,
-        }
-
-
-def padded(tokens: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
-    """(n, longest) int64 rows padded at their right with 0, and (n,) their last places.
-
-    A causal model's answer at a row's own last place does not depend on what follows it.
-    """
-    last = torch.tensor([len(row) - 1 for row in tokens])
-    ids = torch.zeros(len(tokens), int(last.max()) + 1, dtype=torch.int64)
-    for place, row in enumerate(tokens):
-        ids[place, : len(row)] = torch.tensor(row)
-    return ids, last
-
-
-def letter_logits(model: Any, tokens: Sequence[Sequence[int]], rows: int = 8) -> list[Tensor]:
-    """What the model gives each token of the vocabulary after each prompt: n of (vocabulary,)."""
-    found: list[Tensor] = []
-    for start in range(0, len(tokens), rows):
-        ids, last = padded(tokens[start : start + rows])
-        logits = model(input_ids=ids.to(device_of(model)), use_cache=False).logits
-        found += list(logits[torch.arange(len(ids)), last.to(logits.device)].cpu())
-    return found
-
-
-def written_answer(model: Any, tokenizer: Any, tokens: Sequence[int]) -> str:
-    """The first line that the model writes by its likeliest tokens."""
-    ids = torch.tensor([list(tokens)], device=device_of(model))
-    end = tokenizer.eos_token_id
-    made = model.generate(
-        input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=WRITTEN,
-        do_sample=False, pad_token_id=end or 0,
-    )  # fmt: skip
-    text = tokenizer.decode(made[0, ids.shape[1] :], skip_special_tokens=True)
-    lines = [line for line in text.splitlines() if line.strip()]
-    return lines[0].strip() if lines else ""
+    @classmethod
+    def small(cls) -> "ChoicesTask":
+        """20 questions of two choices."""
+        words = ("red", "green", "blue", "small", "large")
+        questions = [
+            {"question": f"which is {one}?", "choices": sorted([one, two]), "answer": one}
+            for one in words
+            for two in words
+            if one != two
+        ]
+        return cls.load(questions)
 
 
 def same_answer(said: str, right: str) -> bool:

@@ -66,9 +66,11 @@ def encode(chat: Chat, tokenizer: Any) -> Encoded:
     """Tokens and labels of a chat.
 
     Raises:
-        DataError: the template does not say where an answer is, or ends it with no end token.
+        DataError: the template refuses the chat, leaves a turn out, does not say where an answer
+            is, or ends it with no end token.
     """
-    text = _written(chat.messages, tokenizer)
+    text = _written(chat.messages, tokenizer, where=f"sample {chat.row + 1}")
+    _check_all_there(chat, text)
     spans = [
         _span(chat, place, tokenizer, text)
         for place, (role, _) in enumerate(chat.messages)
@@ -93,20 +95,70 @@ def encode(chat: Chat, tokenizer: Any) -> Encoded:
     return Encoded(chat.row, tuple(ids), tuple(labels), first)
 
 
-def prompt_text(messages: Sequence[tuple[str, str]], tokenizer: Any) -> str:
-    """What the model reads before it answers."""
-    return _written(messages, tokenizer, asks=True)
+def prompt_text(messages: Sequence[tuple[str, str]], tokenizer: Any, where: str = "a chat") -> str:
+    """What the model reads before it answers.
+
+    Raises:
+        DataError: the template refuses `where`.
+    """
+    return _written(messages, tokenizer, asks=True, where=where)
 
 
-def _written(messages: Sequence[tuple[str, str]], tokenizer: Any, *, asks: bool = False) -> str:
+def folded(messages: Sequence[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+    """The turns without those of the system, whose text stands before that of the next user's.
+
+    For templates that take no system turn.
+    """
+    found: list[tuple[str, str]] = []
+    waiting: list[str] = []
+    for role, content in messages:
+        if role == "system":
+            waiting.append(content)
+            continue
+        if waiting and role != "user":
+            found.append(("user", "\n\n".join(waiting)))
+        elif waiting:
+            content = "\n\n".join([*waiting, content])
+        waiting = []
+        found.append((role, content))
+    return tuple(found)
+
+
+def _written(
+    messages: Sequence[tuple[str, str]], tokenizer: Any, *, asks: bool = False, where: str
+) -> str:
+    from jinja2 import TemplateError
+
     turns = [{"role": role, "content": content} for role, content in messages]
-    return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=asks))
+    try:
+        return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=asks))
+    except (TemplateError, TypeError) as error:
+        said = str(error).strip().rstrip(".") or type(error).__name__
+        raise DataError(f"the chat template refuses {where} ({said}); {_way_out(turns)}") from error
+
+
+def _way_out(turns: Sequence[dict[str, str]]) -> str:
+    """What to do about turns that a template does not take."""
+    if any(turn["role"] == "system" for turn in turns):
+        return "give --fold-system, which puts the system's text before the user's"
+    return "give turns of user and assistant by turns, or mend the template"
+
+
+def _check_all_there(chat: Chat, text: str) -> None:
+    """Refuse a template that leaves out what the system or the user says."""
+    for role, content in chat.messages:
+        if role != "assistant" and content.strip() not in text:
+            hint = f"; {_way_out([{'role': role}])}" if role == "system" else ""
+            raise DataError(
+                f"the chat template leaves out what the {role} says in sample {chat.row + 1}{hint}"
+            )
 
 
 def _span(chat: Chat, place: int, tokenizer: Any, text: str) -> tuple[int, int]:
     """Where an answer begins and, its end mark included, ends in the written chat."""
-    before = _written(chat.messages[:place], tokenizer, asks=True)
-    after = _written(chat.messages[: place + 1], tokenizer)
+    where = f"sample {chat.row + 1}"
+    before = _written(chat.messages[:place], tokenizer, asks=True, where=where)
+    after = _written(chat.messages[: place + 1], tokenizer, where=where)
     if not (after.startswith(before) and text.startswith(after)):
         raise DataError(
             f"the chat template does not say where answer {place + 1} of sample {chat.row + 1} is: "
@@ -126,4 +178,4 @@ def _span(chat: Chat, place: int, tokenizer: Any, text: str) -> tuple[int, int]:
 
 def _length_of_system(chat: Chat, tokenizer: Any) -> int:
     system = [message for message in chat.messages if message[0] == "system"]
-    return len(_written(system, tokenizer)) if system else 0
+    return len(_written(system, tokenizer, where=f"sample {chat.row + 1}")) if system else 0

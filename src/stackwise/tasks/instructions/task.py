@@ -10,7 +10,9 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
@@ -18,21 +20,32 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from stackwise.catalog import Knob, task
 from stackwise.errors import DataError
-from stackwise.knobs import Knob
-from stackwise.tasks import Judged, Part
-from stackwise.tasks.instructions.encode import IGNORED, Encoded, encode, prompt_text, with_template
-from stackwise.tasks.instructions.packing import call, effective_batch, padded_rows, summed_loss
+from stackwise.learning.metrics import Metric
+from stackwise.protocols import Judged, Part
+from stackwise.tasks.instructions.answers import write_answers
+from stackwise.tasks.instructions.encode import (
+    IGNORED,
+    Encoded,
+    encode,
+    folded,
+    prompt_text,
+    with_template,
+)
+from stackwise.tasks.instructions.marks import recognises
+from stackwise.tasks.instructions.packing import call, padded_rows, summed_loss
 from stackwise.tasks.instructions.source import Chat, read_chats
-from stackwise.tasks.language.reading import context_of, device_of, tokenizer_for
-from stackwise.tasks.language.task import LanguageTask
-from stackwise.tasks.table.metrics import Metric
+from stackwise.tasks.language.reading import check_causal, context_of, device_of, tokenizer_for
+from stackwise.tasks.language.task import PartedTask
+from stackwise.training.batches import ListBatches
 
 NEW_TOKENS = 64
 """Most tokens of an answer that is written."""
 
 
-class InstructionsTask(LanguageTask):
+@task(title="Chats whose answers are learned", recognises=recognises, sample="chats.jsonl")
+class InstructionsTask(PartedTask):
     """Chats, parted at random.
 
     Attributes:
@@ -41,17 +54,12 @@ class InstructionsTask(LanguageTask):
     """
 
     name: ClassVar[str] = "instructions"
-    baselines: ClassVar[tuple[str, ...]] = ("untuned", "usual-fine-tuning")
+    target: ClassVar[str] = "the answers"
     problem: ClassVar[str] = "instruction following"
     metric: ClassVar[Metric] = Metric("loss", "min")
-    metrics: ClassVar[tuple[str, ...]] = ("loss", "perplexity", "accuracy", "exact_match")
 
     chats: list[Chat]
     phases: list[str]
-    columns: list[dict[str, str]]
-    notes: list[str]
-    data_hash: str
-    options: dict[str, Any]
 
     @classmethod
     def load(
@@ -66,31 +74,29 @@ class InstructionsTask(LanguageTask):
         written: Annotated[
             int, Knob("held-out chats whose last answer is also written out and compared", ge=0)
         ] = 0,
-        seed: Annotated[int, Knob("of the split", ge=0)] = 0,
+        fold_system: Annotated[
+            bool, Knob("put the system's text before the user's, for templates without its turn")
+        ] = False,
+        split_seed: Annotated[int, Knob("of the split", ge=0)] = 0,
     ) -> "InstructionsTask":
         """Read chats and part them.
 
         Args:
-            source: a list, JSON lines, a table, a folder with a file a phase, a dict of phases, or
-                a packaged set (`stackwise data`).
+            source: a list, JSON lines, a table, a frame, a folder with a file a phase or that
+                `datasets` saved, a dict of phases, or a packaged set (`stackwise data`).
 
         Raises:
             DataError: a sample cannot be used; the sentence says which and why.
         """
         task = cls()
         task.chats = read_chats(source)
+        if fold_system:
+            task.chats = [replace(one, messages=folded(one.messages)) for one in task.chats]
+        task.fold_system = fold_system
         task.phases = list(dict.fromkeys(one.phase for one in task.chats if one.phase is not None))
         count = len(task.chats)
-        held = max(1, round(validation * count)), max(1, round(test * count))
-        if sum(held) >= count:
-            raise DataError(f"{count} chats are too few to part; give at least 3")
-        order = np.random.default_rng(seed).permutation(count)
-        task._rows = {
-            "test": np.sort(order[: held[1]]),
-            "validation": np.sort(order[held[1] : sum(held)]),
-            "train": np.sort(order[sum(held) :]),
-        }
-        task.max_length, task.written, task.columns = max_length, written, []
+        task._part(count, validation, test, split_seed, "chats")
+        task.title, task.max_length, task.written = f"{count} chats", max_length, written
         task.notes = [
             f"{count:,} chats" + (f" in {len(task.phases)} phases" if task.phases else "")
         ]
@@ -98,21 +104,20 @@ class InstructionsTask(LanguageTask):
         if open_ended:
             task.notes.append(f"{open_ended:,} chats go on after the last answer; that is left out")
         given = {"validation": validation, "test": test, "max_length": max_length,
-                 "written": written, "seed": seed}  # fmt: skip
+                 "written": written, "fold_system": fold_system or None,
+                 "split_seed": split_seed}  # fmt: skip
         task.options = {key: value for key, value in given.items() if value is not None}
         text = json.dumps([[c.messages, c.phase, c.unmask] for c in task.chats])
         task.data_hash = hashlib.sha256((text + json.dumps(task.options)).encode()).hexdigest()[:16]
         return task
 
-    _rows: dict[str, np.ndarray]
     max_length: int | None
     written: int
+    fold_system: bool
 
     def part(self, part: Part) -> tuple[list[Chat], list[str]]:
         """The chats of a part, and their last answers."""
-        if part not in self._rows:
-            raise DataError(f"there is no part {part!r}; there is train, validation and test")
-        found = [self.chats[row] for row in self._rows[part]]
+        found = [self.chats[row] for row in self.rows_of(part)]
         return found, [chat.messages[-1][1] for chat in found]
 
     @property
@@ -145,19 +150,23 @@ class InstructionsTask(LanguageTask):
             raise DataError(f"all {len(late)} samples of the {part} part exceed {most} tokens")
         return kept
 
-    def batches(self, part: Part, *, rows: int = 8) -> Iterator[dict[str, Any]]:
-        """The chats as they are, `rows` at a time: a model's tokenizer makes tokens of them."""
-        chats, _ = self.part(part)
-        for start in range(0, len(chats), rows):
-            yield {"chats": chats[start : start + rows]}
+    def batches(
+        self, part: Part, *, model: Any = None, batch_size: int | None = None, seed: int = 0
+    ) -> ListBatches:
+        """Chats as tokens, a row each, padded at the right: `input_ids`, `attention_mask` and
+        `labels`, (rows, longest) int64, read with the model's own tokenizer.
+        """
+        check_causal(getattr(model, "model_", model))
+        tokenizer, _ = with_template(tokenizer_for(model, model, "chats"))
+        samples = self.encoded(part, tokenizer, context_of(model))
+        size = batch_size or 8
+        groups = [samples[first : first + size] for first in range(0, len(samples), size)]
+        return ListBatches([padded_rows(group, 0) for group in groups], seed=seed)
 
-    def loss(self, model: nn.Module, batch: Mapping[str, Any]) -> Tensor:
-        """Mean of -log p over the answers' tokens of a batch of chats."""
-        tokenizer, _ = with_template(tokenizer_for(model, None, "chats"))
-        samples = [encode(chat, tokenizer) for chat in batch["chats"]]
-        made = effective_batch(samples, most_tokens=4096, packed=False)
-        total = sum(summed_loss(call(model, row), row["labels"]) for row in made.rows)
-        return total / made.tokens  # type: ignore[return-value]
+    def loss(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
+        """Mean of -log p over the answers' tokens of a batch."""
+        learned = (batch["labels"][:, 1:] != IGNORED).sum()
+        return summed_loss(call(model, dict(batch)), batch["labels"]) / learned
 
     @torch.no_grad()
     def judge(self, learner: Any, part: Part) -> Judged:
@@ -220,24 +229,26 @@ class InstructionsTask(LanguageTask):
         right = [self.chats[one.row].messages[-1][1].strip() for one in samples[: len(said)]]
         return float(np.mean([a.strip() == b for a, b in zip(said, right, strict=True)]))
 
-    def score(self, truth: Any, prediction: Any, probability: Any = None) -> dict[str, float]:
-        """The share of answers that are exactly right."""
-        return {
-            "exact_match": float(np.mean([a == b for a, b in zip(truth, prediction, strict=True)]))
-        }
+    @staticmethod
+    def write_predictions(
+        path: Path | str,
+        learner: Any,
+        source: Any,
+        *,
+        fold_system: Annotated[
+            bool, Knob("put the system's text before the user's, for templates without its turn")
+        ] = False,
+    ) -> int:
+        """Answer each chat of a source; see `stackwise.tasks.instructions.answers`."""
+        return write_answers(path, learner, source, fold_system=fold_system)
 
-    def describe(self) -> dict[str, Any]:
-        """What a run records about its data, as JSON."""
-        return {
-            "name": f"{len(self.chats)} chats",
-            "task": self.name,
-            "target": "the answers",
-            "problem": self.problem,
-            "classes": None,
-            "shares": None,
-            "rows": {part: len(rows) for part, rows in self._rows.items()},
-            "metric": self.metric.name,
-            "options": self.options,
-            "notes": self.notes,
-            "hash": self.data_hash,
-        }
+    @classmethod
+    def small(cls) -> "InstructionsTask":
+        """25 chats of two words."""
+        words = ("red", "green", "blue", "small", "large")
+        chats = [
+            {"prompt": f"say {one} {two}", "response": f"{one} {two}", "phase": str(len(one) % 2)}
+            for one in words
+            for two in words
+        ]
+        return cls.load(chats)

@@ -3,6 +3,7 @@
 from typing import Any
 
 from stackwise.errors import KnobError
+from stackwise.optional import needs
 
 
 def new_decoder(vocabulary: int, *, layers: int, width: int, heads: int, length: int) -> Any:
@@ -15,6 +16,7 @@ def new_decoder(vocabulary: int, *, layers: int, width: int, heads: int, length:
     Raises:
         KnobError: the width does not divide into heads of even size.
     """
+    needs("transformers", "a language model")
     from transformers import LlamaConfig, LlamaForCausalLM
 
     if width % (2 * heads):

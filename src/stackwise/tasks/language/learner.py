@@ -5,28 +5,27 @@ learner.generate(["Once upon"])
 learner.save("kept")  # kept/model loads in plain transformers
 """
 
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar, Self
 
 import torch
-from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
-from stackwise.catalog import Knob, check_knobs
+from stackwise.catalog import Knob, task_card
 from stackwise.errors import DataError
-from stackwise.files import plain, replacing, write_json
+from stackwise.learning.network import NetworkLearner
 from stackwise.models import open_model, save_model
+from stackwise.optional import needs
+from stackwise.protocols import Task
+from stackwise.tasks.language.reading import context_of
 from stackwise.tasks.language.scoring import token_log_probabilities
 from stackwise.tasks.language.tokens import StreamBatches, TokenBatches, windows
-from stackwise.tasks.table.estimator import read_record, seed_of
-from stackwise.training.loop import train_phases
+from stackwise.tasks.language.writing import continued, write_completions
 from stackwise.training.phases import Phase, Trained
 from stackwise.training.rules import Backprop
 
-FORMAT = 1
 PARTS = 10
 """How often the validation rows are looked at in a fit."""
 WATCHED = 32
@@ -37,39 +36,42 @@ RowsAtOnce = Annotated[
 Checkpointing = Annotated[bool, Knob("recompute activations: less memory, more time")]
 
 
-class LanguageLearner(BaseEstimator):
+class LanguageLearner(NetworkLearner):
     """A learner that is fitted on a task and holds a causal language model.
 
     A method gives `start` (the model to begin with) and `phases` (how it learns).
 
-    Attributes:
+    Attributes, besides those of `NetworkLearner`:
         model_: the model, as transformers has it. tokenizer_: its tokenizer.
-        history_: a line an epoch. notes_: what a user should know of the fit.
     """
 
-    uses_training_loop = True
+    verbs: ClassVar[tuple[str, ...]] = ("generate",)
+    fitted: ClassVar[str] = "model_"
+
     checkpointing = False
     rows_at_once: int | None = None
 
-    def fit(self, task: Any) -> Any:
+    def fit(self, X: Any, y: Any = None) -> Self:
         """Train on the task's training part; its validation part says what is best.
+
+        Args:
+            X: a loaded task, or what its `load` takes, such as a list of texts. y: not used.
 
         Raises:
             KnobError: a knob is out of range. DataError: the text is too short.
         """
-        check_knobs(self, self.get_params(deep=False))
-        self.seed_ = seed_of(self.random_state)
-        self.notes_: list[str] = []
+        task = self._task_of(X)
+        self._begin()
         self.tokenizer_ = self.choose_tokenizer(task)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed_)
             model = self.prepared(self.start(task))
-        trained = train_phases(
-            model, self.phases(task, model), seed=self.seed_, precision=self.precision,
-            device=self.device, time_limit=self.time_limit,
-        )  # fmt: skip
-        self.finish(trained)
+        self.finish(self.train(model, self.phases(task, model)))
         return self
+
+    def _task_of(self, X: Any) -> Any:
+        """The task that is given, or one made of samples."""
+        return X if isinstance(X, Task) else task_card(self.tasks[0]).load().load(X)
 
     def choose_tokenizer(self, task: Any) -> Any:
         """The tokenizer to read the task with: by default the task's own."""
@@ -95,12 +97,11 @@ class LanguageLearner(BaseEstimator):
 
     def finish(self, trained: Trained) -> None:
         """Take what was trained."""
-        self.model_ = trained.model.cpu().eval()
+        model: Any = trained.model.cpu().eval()
+        self.model_ = model
         if self.checkpointing:
-            self.model_.gradient_checkpointing_disable()
-        self.history_, self.stopped_ = trained.history, trained.stopped
-        if trained.stopped == "time":
-            self.notes_.append("the time limit ended the training")
+            model.gradient_checkpointing_disable()
+        self.stopped_ = trained.stopped
 
     @property
     def rows_a_step(self) -> int:
@@ -131,40 +132,47 @@ class LanguageLearner(BaseEstimator):
         check_is_fitted(self, "model_")
         return self.model_
 
+    @network_.setter
+    def network_(self, network: nn.Module) -> None:
+        self.model_ = network
+
     @torch.no_grad()
     def generate(
-        self, prompts: Sequence[str], *, max_new_tokens: int = 50, temperature: float = 0.0,
-        seed: int = 0,
-    ) -> list[str]:  # fmt: skip
+        self,
+        prompts: Annotated[Sequence[str], Knob("what is continued, each by itself")],
+        *,
+        max_new_tokens: Annotated[int, Knob("tokens at most of each answer", ge=1)] = 50,
+        temperature: Annotated[
+            float, Knob("how random the tokens are; 0 takes the likeliest", ge=0)
+        ] = 0.0,
+        seed: Annotated[int, Knob("of the random tokens", ge=0)] = 0,
+    ) -> list[str]:
         """Continue each prompt, by the likeliest tokens where `temperature` is 0.
 
         Returns:
             what follows each prompt, without it.
         """
         check_is_fitted(self, "model_")
-        settings: dict[str, Any] = {"max_new_tokens": max_new_tokens, "do_sample": temperature > 0}
+        settings: dict[str, Any] = {"do_sample": temperature > 0}
         if temperature > 0:
             settings["temperature"] = temperature
-        generator: Any = self.model_  # torch gives modules no typed methods
-        most = getattr(generator.config, "max_position_embeddings", None)
+        most = context_of(self.model_)
         answers = []
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             for prompt in prompts:
-                ids = self.prompt_ids(prompt)
-                if most is not None and ids.shape[1] + max_new_tokens > most:
+                ids = self.prompt_ids(prompt)[0].tolist()
+                if most is not None and len(ids) + max_new_tokens > most:
                     raise DataError(
-                        f"a prompt of {ids.shape[1]} tokens and {max_new_tokens} new ones are more "
+                        f"a prompt of {len(ids)} tokens and {max_new_tokens} new ones are more "
                         f"than the model's {most}; shorten it, or ask for fewer"
                     )
-                found = generator.generate(
-                    input_ids=ids, attention_mask=torch.ones_like(ids),
-                    pad_token_id=self.tokenizer_.eos_token_id or 0,
-                    eos_token_id=self.tokenizer_.eos_token_id, **settings,
-                )  # fmt: skip
                 answers.append(
-                    self.tokenizer_.decode(found[0, ids.shape[1] :], skip_special_tokens=True)
-                )
+                    continued(
+                        self.model_, self.tokenizer_, ids, max_new_tokens=max_new_tokens,
+                        **settings,
+                    )
+                )  # fmt: skip
         return answers
 
     def prompt_ids(self, prompt: str) -> torch.Tensor:
@@ -173,23 +181,33 @@ class LanguageLearner(BaseEstimator):
         return torch.tensor([ids])
 
     def write_predictions(self, path: Path | str, source: Any, **options: Any) -> int:
-        """Continue the prompts of a file (lines of text, or JSON lines with `prompt`).
+        """Continue the prompts of a file (lines of text, or records with `prompt` or `text`).
 
         Writes JSON lines of `prompt` and `completion`, and returns their number.
         """
         return write_completions(path, self, source, **options)
 
-    def save(self, folder: Path | str) -> None:
-        """Write `model.json` and `model/`, which plain transformers loads, tokenizer included."""
-        check_is_fitted(self, "model_")
-        folder = Path(folder)
+    def _write(self, folder: Path) -> dict[str, Any]:
+        self.keep_model(folder)
+        return {"history": self.history_, "more": self.more_to_keep()}
+
+    def _read(self, folder: Path, record: Mapping[str, Any]) -> None:
+        self.history_ = record["history"]
+        self.take_back(record.get("more", {}))
+        self.take_model(folder)
+
+    def keep_model(self, folder: Path) -> None:
+        """Write the model and its tokenizer."""
         save_model(self.model_, folder / "model")
         self.tokenizer_.save_pretrained(folder / "model")
-        write_json(folder / "model.json", plain({
-            "class": type(self).__name__, "format": FORMAT, "seed": self.seed_,
-            "knobs": self.kept_knobs(), "notes": self.notes_, "history": self.history_,
-            "more": self.more_to_keep(),
-        }))  # fmt: skip
+
+    def take_model(self, folder: Path) -> None:
+        """Read back what `keep_model` wrote."""
+        needs("transformers", "a language model")
+        from transformers import AutoTokenizer
+
+        self.model_ = open_model(folder / "model")
+        self.tokenizer_ = AutoTokenizer.from_pretrained(folder / "model")
 
     def more_to_keep(self) -> dict[str, Any]:
         """What else a method's `take_back` needs, as JSON."""
@@ -197,63 +215,3 @@ class LanguageLearner(BaseEstimator):
 
     def take_back(self, more: dict[str, Any]) -> None:
         """Take what `more_to_keep` gave."""
-
-    def kept_knobs(self) -> dict[str, Any]:
-        """The knobs, as JSON: an object that was given as a model is known by its type."""
-        return {
-            name: value if isinstance(value, (str, int, float, bool, list, dict, type(None)))
-            else str(value) if isinstance(value, Path) else type(value).__name__
-            for name, value in self.get_params(deep=False).items()
-        }  # fmt: skip
-
-    @classmethod
-    def load(cls, folder: Path | str) -> Any:
-        """Read back what `save` wrote.
-
-        Raises:
-            RunError: a file is missing, of a newer format or of another learner.
-        """
-        from transformers import AutoTokenizer
-
-        folder = Path(folder)
-        record = read_record(folder, cls.__name__, FORMAT)
-        known = cls._get_param_names()
-        made = cls(**{name: value for name, value in record["knobs"].items() if name in known})
-        made.seed_, made.notes_, made.history_ = (
-            record["seed"], record["notes"], record["history"]
-        )  # fmt: skip
-        made.take_back(record.get("more", {}))
-        made.model_ = open_model(folder / "model")
-        made.tokenizer_ = AutoTokenizer.from_pretrained(folder / "model")
-        return made
-
-
-def write_completions(path: Path | str, learner: Any, source: Any, **options: Any) -> int:
-    """Continue the prompts of a file and write JSON lines; returns their number."""
-    prompts = read_prompts(Path(source))
-    with replacing(Path(path)) as beside, open(beside, "w", encoding="utf-8") as file:
-        for prompt in prompts:
-            (answer,) = learner.generate([prompt], **options)
-            line = json.dumps({"prompt": prompt, "completion": answer}, ensure_ascii=False)
-            file.write(line + "\n")
-    return len(prompts)
-
-
-def read_prompts(path: Path) -> list[str]:
-    """The prompts of a file: its lines, or the field `prompt` of JSON lines.
-
-    Raises:
-        DataError: there is no such file, or a line has no prompt.
-    """
-    if not path.is_file():
-        raise DataError(f"{path} is not a file; give a prompt on each line, or JSON lines")
-    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    if path.suffix.lower() not in (".jsonl", ".ndjson"):
-        return lines
-    prompts = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            prompts.append(str(json.loads(line)["prompt"]))
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
-            raise DataError(f"line {number} of {path} has no field 'prompt'") from error
-    return prompts

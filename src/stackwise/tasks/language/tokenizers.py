@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from stackwise.errors import DataError, ModelError
+from stackwise.optional import needs
 
 END = "<|endoftext|>"
 SEEN = 20_000
@@ -20,6 +21,7 @@ def named_tokenizer(reference: str | Path) -> Any:
     Raises:
         ModelError: there is none.
     """
+    needs("transformers", "a tokenizer")
     from transformers import AutoTokenizer
 
     from stackwise import data
@@ -43,6 +45,8 @@ def learned_tokenizer(documents: Iterable[str], vocabulary: int) -> Any:
 
     256 of the tokens are the bytes and one ends a text, so every text can be written with it.
     """
+    needs("tokenizers", "a tokenizer")
+    needs("transformers", "a tokenizer")
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 

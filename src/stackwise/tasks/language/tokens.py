@@ -16,9 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stackwise.catalog import cache_folder
 from stackwise.errors import DataError
-from stackwise.files import replacing
+from stackwise.files import cache_folder, replacing, writing_cache
 from stackwise.training.batches import epoch_generator
 
 GROUP = 256
@@ -45,19 +44,20 @@ def mapped_tokens(documents: Iterable[str], tokenizer: Any, key: str) -> np.ndar
         (tokens,) uint16, or uint32 where the vocabulary is larger: a read-only map of the file.
 
     Raises:
-        DataError: there are fewer than two tokens.
+        DataError: there are fewer than two tokens. StorageError: the cache cannot be written.
     """
     wide = len(tokenizer) > 2**16
     name = f"{key}-{tokenizer_hash(tokenizer)}.{'u32' if wide else 'u16'}"
     path = cache_folder() / "tokens" / name
     kind = np.dtype("<u4" if wide else "<u2")
     if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with filelock.FileLock(path.with_suffix(".lock")):  # of several processes one does it
-            if not path.is_file():
-                with replacing(path) as beside, open(beside, "wb") as file:
-                    for tokens in _tokenized(documents, tokenizer):
-                        file.write(np.asarray(tokens, dtype=kind).tobytes())
+        with writing_cache(path.parent):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with filelock.FileLock(path.with_suffix(".lock")):  # of several processes one does it
+                if not path.is_file():
+                    with replacing(path) as beside, open(beside, "wb") as file:
+                        for tokens in _tokenized(documents, tokenizer):
+                            file.write(np.asarray(tokens, dtype=kind).tobytes())
     if path.stat().st_size < 2 * kind.itemsize:
         raise DataError("the text has fewer than two tokens; give more of it")
     return np.memmap(path, dtype=kind, mode="r")

@@ -4,7 +4,7 @@ A file that is broken gets one sentence that says how, and never a shorter table
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +12,11 @@ import numpy as np
 import pandas as pd
 
 from stackwise.errors import DataError, StackwiseError
-from stackwise.tasks.table.separated import (
-    PACKED,
-    first_line,
-    kind_of,
-    no_repeats,
-    not_encoded,
-    read_separated,
-)
+from stackwise.optional import needs
+from stackwise.tasks.table.reading.arrow_tables import frame_of, read_arrow, read_parquet
+from stackwise.tasks.table.reading.json_lines import read_lines
+from stackwise.tasks.table.reading.plain import plain_columns
+from stackwise.tasks.table.reading.separated import PACKED, kind_of, not_encoded, read_separated
 
 SEPARATED = (".csv", ".tsv", ".tab", ".txt")
 PARQUET = (".parquet", ".pq")
@@ -28,25 +25,39 @@ LINES = (".jsonl", ".ndjson", ".json")
 CHUNK = 50_000
 
 
-def read_table(source: Any, *, sep: str | None = None, encoding: str | None = None) -> pd.DataFrame:
-    """Read a whole table.
+def read_table(
+    source: Any,
+    *,
+    sep: str | None = None,
+    encoding: str | None = None,
+    as_text: Collection[str] = (),
+) -> pd.DataFrame:
+    """Read a whole table, each column in the form that its content has (`reading.plain`).
 
     Args:
         source: a csv, tsv, parquet, arrow or json-lines file; a folder that `datasets` wrote or
             that holds such files; `hf://owner/name`; the name of a data set; a pandas or polars
-            frame; or a two-dimensional array.
+            frame; or a two-dimensional array. A named index of a frame is a column.
         sep: what parts the columns of a text file; found from the header by default.
-        encoding: of a text file; UTF-8 by default.
+        encoding: of a text file; UTF-8 by default. A byte-order mark is believed before it.
+        as_text: columns whose texts stay texts (007 is not 7).
 
     Returns:
         A frame. `attrs` may hold `target` (the usual target of a named data set) and `split` (a
-        column that says which part of a `datasets` folder a row is from).
+        column that says which part of a `datasets` folder a row is from), and holds what
+        `plain_columns` says.
 
     Raises:
         DataError: it cannot be read; the sentence says why.
     """
+    frame = _raw(source, sep, encoding)
+    return plain_columns(frame, as_text=as_text, sep=frame.attrs.get("sep"))
+
+
+def _raw(source: Any, sep: str | None, encoding: str | None) -> pd.DataFrame:
+    """The table in the types of its file."""
     if not isinstance(source, (str, os.PathLike)):
-        return as_frame(source)
+        return with_index(as_frame(source))
     text = os.fspath(source)
     if text.startswith("hf://"):
         return _from_datasets(text.removeprefix("hf://").removeprefix("datasets/"), hub=True)
@@ -58,7 +69,7 @@ def read_table(source: Any, *, sep: str | None = None, encoding: str | None = No
             return _by_name(text)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
-    frames = list(_read(path, sep, encoding, None, ()))
+    frames = list(_read(path, sep, encoding, None))
     if not frames or not len(frames[0]):
         raise DataError(f"{path} has a header and no rows")
     return frames[0]
@@ -69,30 +80,30 @@ def read_chunks(
     *,
     sep: str | None = None,
     encoding: str | None = None,
-    as_text: tuple[str, ...] = (),
+    as_text: Collection[str] = (),
     rows: int = CHUNK,
 ) -> Iterator[pd.DataFrame]:
     """Read a table in pieces of at most `rows` rows; files are never held whole.
 
     Args:
-        as_text: columns of a text file whose values stay texts (007 is not 7).
+        as_text: columns whose texts stay texts.
     """
     if isinstance(source, (str, os.PathLike)) and Path(source).is_file():
         empty = True
-        for frame in _read(Path(source), sep, encoding, rows, as_text):
+        for frame in _read(Path(source), sep, encoding, rows):
             if len(frame):
                 empty = False
-                yield frame
+                yield plain_columns(frame, as_text=as_text)
         if empty:
             raise DataError(f"{source} has a header and no rows")
         return
-    frame = read_table(source, sep=sep, encoding=encoding)
+    frame = read_table(source, sep=sep, encoding=encoding, as_text=as_text)
     for start in range(0, len(frame), rows):
         yield frame.iloc[start : start + rows]
 
 
 def as_frame(source: Any) -> pd.DataFrame:
-    """A pandas or polars frame (any eager frame that narwhals knows), or an array, as pandas.
+    """A pandas, polars or arrow table (any that narwhals knows), or an array, as pandas.
 
     An array's columns are called x0, x1, ... Nothing is copied where pandas comes in.
     """
@@ -111,7 +122,20 @@ def as_frame(source: Any) -> pd.DataFrame:
             f"a {type(source).__name__} is no table; give a file, a frame or a 2-d array"
         ) from None
     eager = frame.collect() if isinstance(frame, nw.LazyFrame) else frame
-    return eager.to_pandas()
+    return frame_of(eager.to_arrow())
+
+
+def with_index(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame with each named level of its index as a column."""
+    named = [name for name in frame.index.names if name is not None]
+    if not named:
+        return frame
+    twice = [name for name in named if name in frame.columns]
+    if twice:
+        raise DataError(
+            f"{twice[0]!r} is the name of a column and of the index; give each its own name"
+        )
+    return frame.reset_index(level=named)
 
 
 def _by_name(name: str) -> pd.DataFrame:
@@ -137,23 +161,22 @@ def _from_folder(path: Path, sep: str | None, encoding: str | None) -> pd.DataFr
         raise DataError(
             f"{path} is a folder of {len(files)} tables; name one of them, such as {files[0]}"
         )
-    parts = {stem: read_table(file, sep=sep, encoding=encoding) for stem, file in named.items()}
+    parts = {stem: _raw(file, sep, encoding) for stem, file in named.items()}
     return _joined(parts)
 
 
 def _from_datasets(source: str, *, hub: bool) -> pd.DataFrame:
-    try:
-        import datasets
-    except ImportError as error:
-        raise DataError(f"{source} is read by the package datasets, not installed") from error
+    needs("datasets", source)
+    import datasets
+
     try:
         loaded: Any = datasets.load_dataset(source) if hub else datasets.load_from_disk(source)
     except Exception as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise DataError(f"the data set {source} cannot be loaded: {first}") from error
     if isinstance(loaded, datasets.Dataset):
-        return pd.DataFrame(loaded.to_pandas())
-    return _joined({str(name): part.to_pandas() for name, part in loaded.items()})
+        return frame_of(loaded.with_format("arrow")[:])
+    return _joined({str(n): frame_of(part.with_format("arrow")[:]) for n, part in loaded.items()})
 
 
 def _joined(parts: dict[str, pd.DataFrame]) -> pd.DataFrame:
@@ -170,20 +193,20 @@ def _joined(parts: dict[str, pd.DataFrame]) -> pd.DataFrame:
 
 
 def _read(
-    path: Path, sep: str | None, encoding: str | None, rows: int | None, as_text: tuple[str, ...]
+    path: Path, sep: str | None, encoding: str | None, rows: int | None
 ) -> Iterator[pd.DataFrame]:
     suffix = kind_of(path)
     try:
         if path.stat().st_size == 0:
             raise DataError(f"{path} is empty")
         if suffix in PARQUET:
-            yield from _parquet(path, rows)
+            yield from read_parquet(path, rows)
         elif suffix in ARROW:
-            yield from _arrow(path, rows)
+            yield from read_arrow(path, rows)
         elif suffix in LINES:
-            yield from _lines(path, encoding, rows)
+            yield from read_lines(path, encoding, rows)
         elif suffix in SEPARATED or sep:
-            yield from read_separated(path, sep, encoding, rows, as_text)
+            yield from read_separated(path, sep, encoding, rows)
         else:
             raise DataError(
                 f"{path} has no known ending (.csv, .tsv, .parquet, .arrow, .jsonl); "
@@ -197,65 +220,3 @@ def _read(
         raise DataError(not_encoded(path, encoding)) from error
     except EOFError as error:
         raise DataError(f"{path} is cut off: {error}") from error
-
-
-def _parquet(path: Path, rows: int | None) -> Iterator[pd.DataFrame]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        with pq.ParquetFile(path) as file:
-            no_repeats(path, file.schema_arrow.names)
-            if rows is None:
-                yield file.read().to_pandas()
-            else:
-                for batch in file.iter_batches(batch_size=rows):
-                    yield pa.Table.from_batches([batch]).to_pandas()
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise DataError(f"{path} is no readable parquet file: {first_line(error)}") from error
-
-
-def _arrow(path: Path, rows: int | None) -> Iterator[pd.DataFrame]:
-    import pyarrow as pa
-
-    try:
-        with pa.memory_map(str(path)) as file:
-            try:
-                reader: Any = pa.ipc.open_file(file)
-                batches = (reader.get_batch(i) for i in range(reader.num_record_batches))
-            except pa.ArrowInvalid:
-                file.seek(0)
-                reader = pa.ipc.open_stream(file)
-                batches = iter(reader)
-            no_repeats(path, reader.schema.names)
-            if rows is None:
-                yield pa.Table.from_batches(batches, reader.schema).to_pandas()
-            else:
-                for batch in batches:
-                    for start in range(0, batch.num_rows, rows):
-                        yield pa.Table.from_batches([batch.slice(start, rows)]).to_pandas()
-    except pa.ArrowInvalid as error:
-        raise DataError(f"{path} is no readable arrow file: {first_line(error)}") from error
-
-
-def _lines(path: Path, encoding: str | None, rows: int | None) -> Iterator[pd.DataFrame]:
-    options: dict[str, Any] = {
-        "dtype": False,
-        "encoding": encoding or "utf-8",
-    }
-    with open(path, "rb") as file:
-        whole = file.read(64).lstrip()[:1] == b"[" and path.suffix.lower() == ".json"
-    try:
-        if whole:
-            yield pd.read_json(path, **options)
-        elif rows is None:
-            yield pd.read_json(path, lines=True, **options)
-        else:
-            with pd.read_json(path, lines=True, chunksize=rows, **options) as reader:
-                yield from reader
-    except UnicodeError:
-        raise
-    except (ValueError, AttributeError, TypeError) as error:
-        raise DataError(
-            f"{path} is not json lines, one object a line: {first_line(error)}"
-        ) from error

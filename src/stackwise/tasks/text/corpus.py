@@ -1,16 +1,15 @@
 """A corpus: documents that are read one after the other, and their parts.
 
-A text file or a packaged text is one document; a folder has one a file; a table of rows (JSON
-lines, Parquet) has one a row. Where there are many documents, whole ones are drawn for validation
-and test. Where there are few, each is cut: its beginning is for training, what follows for
-validation, its end for the test, so that no passage is on two sides.
+A text file or a packaged text is one document; a folder has one a file; records (JSON lines, JSON,
+csv, Parquet, Arrow) have one a row. Where there are many documents, whole ones are drawn for
+validation and test. Where there are few, each is cut: its beginning is for training, what follows
+for validation, its end for the test, so that no passage is on two sides.
 """
 
 import hashlib
-import json
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,10 +18,13 @@ from typing import Any, Literal
 import numpy as np
 
 from stackwise.errors import DataError
-from stackwise.tasks import Part
+from stackwise.optional import needs
+from stackwise.protocols import Part
+from stackwise.tasks.language.content import is_given, text_of
+from stackwise.tasks.language.encoding import plain_text
+from stackwise.tasks.language.records import is_records, is_saved_dataset, records_of
+from stackwise.tasks.text.marks import ENDINGS
 
-ENDINGS = (".txt", ".md", ".text", ".rst")
-"""Files that are text; in a folder others are left alone."""
 FEW = 20
 """Fewer documents than this are cut, each, instead of drawn whole."""
 PARTS: tuple[Part, ...] = ("train", "validation", "test")
@@ -75,31 +77,37 @@ def open_corpus(source: Any, documents: Cut = "auto", field: str = "text") -> Co
     """The corpus that `source` names.
 
     Args:
-        source: a text file, a folder of them, a .jsonl or .parquet file, a packaged text's name
-            (`stackwise data`), `hf://owner/name`, or a list of documents.
+        source: a text file, a folder of them or one that `datasets` saved, a file of records
+            (.jsonl, .json, .csv, .parquet and others), a packaged text's name (`stackwise data`),
+            `hf://owner/name`, a frame, or a list of documents.
         documents: whether each line, or each paragraph, is a document of its own.
         field: the column of the text, where the source has columns.
 
     Raises:
-        DataError: there is nothing of the kind, or it is not UTF-8 text.
+        DataError: there is nothing of the kind, or it is no text.
     """
     if isinstance(source, (list, tuple)):
         if not all(isinstance(one, str) for one in source):
             raise DataError("a list of documents holds texts, nothing else")
         return Corpus(f"{len(source)} documents", lambda: _kept(source, documents))
+    if not isinstance(source, (str, os.PathLike)):
+        title = f"a {type(source).__name__}"
+        return Corpus(title, lambda: _kept(_rows(source, field), documents))
     name = os.fspath(source)
     if name.startswith("hf://"):
         return Corpus(name, lambda: _kept(_hub_rows(name, field), documents))
     path = Path(name)
+    if is_saved_dataset(path):
+        return Corpus(path.name, lambda: _kept(_rows(path, field), documents))
     if path.is_dir():
         files = sorted(p for p in path.rglob("*") if p.suffix.lower() in ENDINGS and p.is_file())
         if not files:
             raise DataError(f"the folder {path} holds no text files ({', '.join(ENDINGS)})")
-        return Corpus(path.name, lambda: _kept(map(_text_of, files), documents))
+        return Corpus(path.name, lambda: _kept(map(plain_text, files), documents))
     if path.is_file():
-        if path.suffix.lower() in (".jsonl", ".ndjson", ".parquet"):
+        if is_records(path):
             return Corpus(path.stem, lambda: _kept(_rows(path, field), documents))
-        return Corpus(path.stem, lambda: _kept([_text_of(path)], documents))
+        return Corpus(path.stem, lambda: _kept([plain_text(path)], documents))
     from stackwise import data
 
     if name in {entry.name for entry in data.names("text")}:
@@ -114,52 +122,35 @@ def _kept(texts: Any, documents: Cut) -> Iterator[str]:
     for text in texts:
         parts: Sequence[str] = [text]
         if documents == "line":
-            parts = text.splitlines()
+            parts = text.split("\n")
         elif documents == "paragraph":
             parts = re.split(r"\n\s*\n", text)
         yield from (part.strip("\n") for part in parts if part.strip())
 
 
-def _text_of(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 text (byte {error.start})") from error
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}") from error
-
-
-def _rows(path: Path, field: str) -> Iterator[str]:
-    if path.suffix.lower() == ".parquet":
-        import pyarrow.parquet
-
-        file = pyarrow.parquet.ParquetFile(path)
-        if field not in file.schema_arrow.names:
-            listed = ", ".join(file.schema_arrow.names[:8])
-            raise DataError(f"{path} has no column {field!r} (it has {listed}); give --with field=")
-        for batch in file.iter_batches(columns=[field]):
-            yield from (str(value) for value in batch.column(0).to_pylist() if value is not None)
-        return
-    with open(path, encoding="utf-8") as lines:
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            try:
-                yield str(json.loads(line)[field])
-            except json.JSONDecodeError as error:
-                raise DataError(f"line {number} of {path} is no JSON ({error.msg})") from error
-            except (KeyError, TypeError) as error:
-                raise DataError(f"line {number} of {path} has no {field!r}") from error
+def _rows(source: Any, field: str) -> Iterator[str]:
+    """The texts of records; a blank one is no document."""
+    for number, (at, row) in enumerate(records_of(source), start=1):
+        place = at or f"row {number}"
+        if not isinstance(row, Mapping) or field not in row:
+            listed = ", ".join(map(str, list(row)[:8])) if isinstance(row, Mapping) else "no fields"
+            raise DataError(
+                f"{place} has no {field!r} (it has {listed}); name the field with --field"
+            )
+        if is_given(row[field]):
+            yield text_of(row[field], f"the {field!r} of {place}")
 
 
 def _hub_rows(name: str, field: str) -> Iterator[str]:
+    needs("datasets", name)
     import datasets
 
     rows = datasets.load_dataset(name.removeprefix("hf://"), split="train", streaming=True)
-    for row in rows:
+    for number, row in enumerate(rows, start=1):
         if field not in row:
-            raise DataError(f"{name} has no column {field!r}; give --with field=")
-        yield str(row[field])
+            raise DataError(f"{name} has no column {field!r}; name it with --field")
+        if is_given(row[field]):
+            yield text_of(row[field], f"the {field!r} of row {number} of {name}")
 
 
 def _cut(text: str, shares: tuple[float, float]) -> tuple[str, str, str]:

@@ -1,6 +1,6 @@
 """The baseline of a text: a decoder, trained from random weights in the ordinary way."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from torch import nn
 
@@ -18,12 +18,13 @@ TRAINING = {
 @baseline(
     "decoder",
     title="A decoder trained from scratch",
-    tasks=("text",),
     training=TRAINING,
     presets={"quick": {"layers": 4, "width": 64, "heads": 4}},
 )
 class DecoderLearner(LanguageLearner):
     """A Llama that is trained on the text from random weights."""
+
+    tasks: ClassVar[tuple[str, ...]] = ("text",)
 
     def __init__(
         self,

@@ -8,29 +8,31 @@ different tokens that follow h there,
 down to the uniform distribution (Chen and Goodman 1999, section 2.5).
 """
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar, Self
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from stackwise.catalog import Knob, baseline, check_knobs
-from stackwise.files import plain, read_tensors, write_json, write_tensors
-from stackwise.tasks.language.learner import write_completions
-from stackwise.tasks.table.estimator import read_record
+from stackwise.catalog import Knob, baseline
+from stackwise.files import read_tensors, write_tensors
+from stackwise.learning.learner import Learner
+from stackwise.optional import needs
+from stackwise.tasks.language.writing import write_completions
 
-FORMAT = 1
 MIX = np.uint64(0x9E3779B97F4A7C15)
 
 
-@baseline("ngram", title="Counts of short token sequences", tasks=("text",))
-class NGram(BaseEstimator):
+@baseline("ngram", title="Counts of short token sequences")
+class NGram(Learner):
     """An interpolated n-gram model: no network, no training, seconds to fit."""
 
-    uses_training_loop = False
+    tasks: ClassVar[tuple[str, ...]] = ("text",)
+    verbs: ClassVar[tuple[str, ...]] = ("generate",)
+    fitted: ClassVar[str] = "tables_"
 
     def __init__(
         self,
@@ -38,15 +40,13 @@ class NGram(BaseEstimator):
         order: Annotated[
             int, Knob("tokens that are counted together", ge=1, le=8, search=(2, 6))
         ] = 4,
-        random_state: Annotated[int | None, Knob("not used: counts are exact", ge=0)] = 0,
-        max_epochs: Annotated[int, Knob("not used: one look is enough", ge=1)] = 1,
     ) -> None: ...
 
-    def fit(self, task: Any) -> Any:
-        """Count the training text."""
-        check_knobs(self, self.get_params(deep=False))
+    def fit(self, X: Any, y: Any = None) -> Self:
+        """Count the training text of a loaded task."""
+        task = X
+        self._begin()
         self.tokenizer_ = task.tokenizer
-        self.notes_: list[str] = []
         tokens = np.asarray(task.tokens("train", self.tokenizer_), dtype=np.int64)
         self.vocabulary_ = len(self.tokenizer_)
         self.tables_ = [_count(tokens, size) for size in range(1, self.order + 1)]
@@ -71,7 +71,12 @@ class NGram(BaseEstimator):
             found, best = np.where(known, mixed, found), np.where(known, first, best)
         return torch.from_numpy(np.log(found)).float(), torch.from_numpy(best == ids[:, 1:])
 
-    def generate(self, prompts: list[str], *, max_new_tokens: int = 50) -> list[str]:
+    def generate(
+        self,
+        prompts: Annotated[Sequence[str], Knob("what is continued, each by itself")],
+        *,
+        max_new_tokens: Annotated[int, Knob("tokens of each answer", ge=1)] = 50,
+    ) -> list[str]:
         """Continue each prompt by the token that followed most often."""
         answers = []
         for prompt in prompts:
@@ -94,10 +99,7 @@ class NGram(BaseEstimator):
         """Continue the prompts of a file; see `write_completions`."""
         return write_completions(path, self, source, **options)
 
-    def save(self, folder: Path | str) -> None:
-        """Write the counts as safetensors, and the tokenizer."""
-        check_is_fitted(self, "tables_")
-        folder = Path(folder)
+    def _write(self, folder: Path) -> dict[str, Any]:
         self.tokenizer_.save_pretrained(folder / "tokenizer")
         tensors = {
             f"{size}.{name}": torch.from_numpy(array)
@@ -105,26 +107,19 @@ class NGram(BaseEstimator):
             for name, array in vars(table).items()
         }
         write_tensors(folder / "model.safetensors", tensors)
-        write_json(folder / "model.json", plain({
-            "class": type(self).__name__, "format": FORMAT, "knobs": self.get_params(deep=False),
-        }))  # fmt: skip
+        return {}
 
-    @classmethod
-    def load(cls, folder: Path | str) -> Any:
-        """Read back what `save` wrote."""
+    def _read(self, folder: Path, record: Mapping[str, Any]) -> None:
+        needs("transformers", "a tokenizer")
         from transformers import AutoTokenizer
 
-        folder = Path(folder)
-        record = read_record(folder, cls.__name__, FORMAT)
-        made = cls(**record["knobs"])
-        made.tokenizer_ = AutoTokenizer.from_pretrained(folder / "tokenizer")
-        made.vocabulary_, made.notes_ = len(made.tokenizer_), []
+        self.tokenizer_ = AutoTokenizer.from_pretrained(folder / "tokenizer")
+        self.vocabulary_ = len(self.tokenizer_)
         tensors = read_tensors(folder / "model.safetensors")
-        made.tables_ = [
+        self.tables_ = [
             Counts(*(tensors[f"{size}.{name}"].numpy() for name in Counts.__annotations__))
-            for size in range(1, made.order + 1)
+            for size in range(1, self.order + 1)
         ]
-        return made
 
 
 class Counts:

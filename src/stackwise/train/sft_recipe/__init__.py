@@ -16,7 +16,8 @@ beside it; `orca` is phases in order with the settings of `tulu`. The best check
 validation chats, not on the test as there.
 """
 
-from stackwise.train.sft_recipe.learner import FineTuned, Untuned, UsualFineTuning, curriculum
+from stackwise.train.sft_recipe.curriculum import curriculum
+from stackwise.train.sft_recipe.learner import FineTuned, Untuned, UsualFineTuning
 from stackwise.train.sft_recipe.monitor import RunMonitor, early_rank
 from stackwise.train.sft_recipe.recipes import (
     Recipe,

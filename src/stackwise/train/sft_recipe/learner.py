@@ -1,21 +1,36 @@
 """The learner: fine-tune a language model on chats by a recipe, all at once or in phases."""
 
+import copy
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
 from torch import nn
 
+from stackwise.adapt import LoraDelta, deltas_on, settle_all
 from stackwise.catalog import Knob, ModelRef, baseline, learner
-from stackwise.errors import DataError, KnobError, ModelError, NotInstalled
-from stackwise.models import open_model
+from stackwise.errors import DataError, KnobError, ModelError
+from stackwise.models import as_stored, half_types, open_model, stored_dtype
+from stackwise.optional import needs
+from stackwise.tasks.instructions.answers import write_answers
 from stackwise.tasks.instructions.encode import Encoded, prompt_text, with_template
 from stackwise.tasks.instructions.packing import call, padded_rows, summed_loss
+from stackwise.tasks.language.encoding import plain_text
 from stackwise.tasks.language.learner import Checkpointing, LanguageLearner
 from stackwise.tasks.language.reading import context_of, tokenizer_for
 from stackwise.tasks.language.scoring import token_log_probabilities
 from stackwise.tasks.language.tokens import windows
+from stackwise.train.sft_recipe.adapters import (
+    ADAPTER,
+    KnownBase,
+    adapter_put_on,
+    keep_adapter,
+    open_adapted,
+    with_adapters,
+)
+from stackwise.train.sft_recipe.curriculum import curriculum
 from stackwise.train.sft_recipe.monitor import RunMonitor
 from stackwise.train.sft_recipe.recipes import Order, Recipe, recipe, usual_recipe
 from stackwise.train.sft_recipe.rule import SampleBatches, TokenMean
@@ -35,6 +50,11 @@ class Tuned(LanguageLearner):
     Fitted: `model_`, `tokenizer_`, `monitor_` (the curve), `recipe_`, `more_scores_` (forgetting).
     """
 
+    tasks: ClassVar[tuple[str, ...]] = ("instructions",)
+    model: Any
+    remember: str | None
+    float32: bool = False
+
     def choose_tokenizer(self, task: Any) -> Any:
         """The model's own tokenizer, with a template."""
         if not hasattr(task, "chats"):
@@ -47,9 +67,14 @@ class Tuned(LanguageLearner):
     def start(self, task: Any) -> nn.Module:
         """The model in float32; half-precision weights would lose small steps."""
         base = self._base
-        if any(p.dtype in (torch.float16, torch.bfloat16) for p in base.parameters()):
+        half = next((p.dtype for p in base.parameters() if p.dtype in half_types()), None)
+        if half is not None:
             base = base.float()
-            self.notes_.append("weights were in half precision and are trained in float32")
+            base.stored_dtype = half
+        if (stored := stored_dtype(base)) is not None:
+            kept = "float32" if self.float32 else str(stored).partition(".")[2] + ", as before"
+            self.notes_.append(f"weights in half precision are trained in float32, kept in {kept}")
+            base.stored_dtype = None if self.float32 else stored
         self._text = general_text(self.remember)
         self.more_scores_: dict[str, float] = {}
         if self._text is not None:
@@ -57,8 +82,10 @@ class Tuned(LanguageLearner):
         return base
 
     def finish(self, trained: Trained) -> None:
-        """Take the model; look at what it forgot."""
+        """Take the model, in the numbers that are kept; look at what it forgot."""
         super().finish(trained)
+        if not deltas_on(self.model_):
+            as_stored(self.model_)
         if self._text is not None:
             after = self._general_loss(self.model_)
             self.more_scores_["general_loss"] = after
@@ -83,6 +110,10 @@ class Tuned(LanguageLearner):
         logs, _ = token_log_probabilities(model.eval(), rows)
         return -float(logs.double().mean())
 
+    def write_predictions(self, path: Path | str, source: Any, **options: Any) -> int:
+        """Answer the chats, or the lines of a text, of a file; see `write_answers`."""
+        return write_answers(path, self, source, **options)
+
     def prompt_ids(self, prompt: str) -> torch.Tensor:
         """(1, tokens) of a prompt as the user's turn of a chat."""
         text = prompt_text((("user", prompt),), self.tokenizer_)
@@ -94,7 +125,7 @@ class Tuned(LanguageLearner):
     "sft-recipe",
     title=TITLE,
     paper="2412.13337",
-    tasks=("instructions",),
+    cost="trains all weights of a language model, or an adapter",
     presets={
         "quick": {"max_epochs": 1}, "standard": {}, "best": {"max_epochs": 10, "patience": 3},
     },
@@ -105,7 +136,17 @@ class FineTuned(Tuned):
 
     All data in one mix, a large batch, a low constant learning rate and no warm-up; the loss is the
     mean over the answers' tokens of the effective batch.
+
+    A model whose weights are in bfloat16 or float16 is trained in float32, since small steps would
+    be lost on them, and is kept in its own type again; `float32` keeps it as it was trained.
+
+    With `lora`, what is kept is the adapter beside its base. Fitted also: `delta_`, the adapter,
+    None without; it is on `model_`, in its weights, and this is the model that is judged. `base_`:
+    what it is for.
     """
+
+    delta_: LoraDelta | None = None
+    base_: KnownBase | None = None
 
     def __init__(
         self,
@@ -139,6 +180,7 @@ class FineTuned(Tuned):
         packed: Annotated[bool, Knob("several samples in a row, unseen by each other")] = True,
         max_tokens: Annotated[int, Knob("tokens of a row of the effective batch", ge=16)] = 2048,
         checkpointing: Checkpointing = False,
+        float32: Annotated[bool, Knob("keep float32 where the model had half precision")] = False,
         remember: Annotated[
             str | None, Knob("a text file, a packaged text, auto or none: what may be forgotten")
         ] = "auto",
@@ -147,7 +189,11 @@ class FineTuned(Tuned):
     def start(self, task: Any) -> nn.Module:
         """The model, with adapters where they are wanted."""
         base: Any = super().start(task)
-        return base if self.lora is None else with_adapters(base, self.lora)
+        self.delta_ = self.base_ = None
+        if self.lora is None:
+            return base
+        self.base_ = KnownBase.of(self.model, base)
+        return with_adapters(base, self.lora)
 
     def phases(self, task: Any, model: nn.Module) -> list[Phase]:
         """One phase over all samples, or one a phase of the data, best weights handed on."""
@@ -189,17 +235,50 @@ class FineTuned(Tuned):
         return found
 
     def finish(self, trained: Trained) -> None:
-        """Take the model, its adapters merged."""
-        if self.lora is not None:
-            trained.model = trained.model.merge_and_unload()  # type: ignore[operator]
+        """Take the model, its adapters put on."""
+        if self.base_ is not None:
+            trained.model, self.delta_ = adapter_put_on(
+                trained.model, self.base_, method="sft-recipe", knobs=self.kept_knobs()
+            )
         super().finish(trained)
         rows = [row for rule in self._rules for row in rule.curve]
         self.monitor_ = RunMonitor(rows, {"model": str(self.model)})
 
+    def keep_model(self, folder: Path) -> None:
+        """Write the whole model, or the adapter alone; the tokenizer in either case."""
+        if self.delta_ is None or self.base_ is None:
+            return super().keep_model(folder)
+        keep_adapter(folder, self.model_, self.delta_, self.base_)
+        self.tokenizer_.save_pretrained(folder / ADAPTER)
+        return None
 
-@baseline(
-    "usual-fine-tuning", title="Fine-tuning with a trainer's defaults", tasks=("instructions",)
-)
+    def take_model(self, folder: Path) -> None:
+        """Read back what `keep_model` wrote.
+
+        Raises:
+            RunError: the base of an adapter was moved or changed.
+        """
+        if self.base_ is None:
+            return super().take_model(folder)
+        needs("transformers", "a language model")
+        from transformers import AutoTokenizer
+
+        self.model_, self.delta_ = open_adapted(folder, self.base_)
+        self.tokenizer_ = AutoTokenizer.from_pretrained(folder / ADAPTER)
+        return None
+
+    def more_to_keep(self) -> dict[str, Any]:
+        """The curve, what was forgotten, and the base of an adapter."""
+        base = {} if self.base_ is None else {"base": self.base_.as_dict()}
+        return super().more_to_keep() | base
+
+    def take_back(self, more: dict[str, Any]) -> None:
+        """The inverse of `more_to_keep`."""
+        super().take_back(more)
+        self.base_ = KnownBase(**more["base"]) if "base" in more else None
+
+
+@baseline("usual-fine-tuning", title="Fine-tuning with a trainer's defaults")
 class UsualFineTuning(FineTuned):
     """What a plain trainer does unless it is told otherwise: 8 samples, 5e-5 falling, 3 epochs."""
 
@@ -230,29 +309,41 @@ class UsualFineTuning(FineTuned):
         return self._phases_of({"train": samples}, held, self.recipe_)
 
 
-@baseline("untuned", title="The model as it is", tasks=("instructions",))
+@baseline("untuned", title="The model as it is")
 class Untuned(Tuned):
     """No training at all: what the model answers by itself."""
+
+    shared_knobs: ClassVar[tuple[Any, ...]] = ()
+    budget: ClassVar[str | None] = None
+
+    @classmethod
+    def around(cls, model: Any) -> Self:
+        """The model in a learner, so that it generates.
+
+        Raises:
+            ModelError: it is no causal language model with a tokenizer beside it.
+        """
+        made = cls(model=model, remember=None)
+        made._begin()
+        made._base = open_base(model)
+        made.tokenizer_, _ = with_template(tokenizer_for(made._base, None, "prompts"))
+        made.model_, made.history_, made.more_scores_ = made._base.eval(), [], {}
+        return made
 
     def __init__(
         self,
         *,
         model: Annotated[ModelRef | str, Knob("the model")],
-        max_epochs: Annotated[int, Knob("not used: nothing is learned", ge=1)] = 1,
-        lr: Annotated[
-            float, Knob("not used: nothing is learned", gt=0, search=(1e-5, 1e-4))
-        ] = 1e-5,
         remember: Annotated[
             str | None, Knob("a text file, a packaged text, auto or none: what may be forgotten")
         ] = "auto",
     ) -> None: ...
 
-    def fit(self, task: Any) -> Any:
+    def fit(self, X: Any, y: Any = None) -> Self:
         """Take the model."""
-        from stackwise.catalog import check_knobs
-
-        check_knobs(self, self.get_params(deep=False))
-        self.seed_, self.notes_, self.history_ = 0, [], []
+        task = self._task_of(X)
+        self._begin()
+        self.history_ = []
         self.tokenizer_ = self.choose_tokenizer(task)
         self.model_ = self.start(task).eval()
         return self
@@ -264,19 +355,16 @@ def open_base(reference: Any) -> Any:
     Raises:
         ModelError: it is no causal language model.
     """
-    import copy
-
     model = open_model(reference)
     model = getattr(model, "model_", model)
     if not getattr(model, "can_generate", lambda: False)() or model.config.is_encoder_decoder:
         raise ModelError(f"a {type(model).__name__} is no causal language model to fine-tune")
-    return copy.deepcopy(model) if not isinstance(reference, str) else model
+    own = model if isinstance(reference, (str, Path)) else copy.deepcopy(model)
+    return settle_all(own)  # it starts from the whole, deltas that are on included
 
 
 def general_text(name: str | None) -> str | None:
     """The text on which forgetting is looked at; None where that is not wanted."""
-    from pathlib import Path
-
     from stackwise import data
 
     if name is None or name == "none":
@@ -288,46 +376,10 @@ def general_text(name: str | None) -> str | None:
     return whole[-60_000:]
 
 
-def _read(path: Any) -> str:
+def _read(path: Path) -> str:
     if not path.is_file():
         raise DataError(f"{path} is no text file and no packaged text to look for forgetting on")
-    return str(path.read_text(encoding="utf-8"))
-
-
-def curriculum(
-    task: Any, samples: Sequence[Encoded], order: Order, replay: float, seed: int
-) -> dict[str, list[Encoded]]:
-    """The samples of each phase, in order; each later one with a sample of those before it.
-
-    Raises:
-        KnobError: phases are asked for and the data names fewer than two.
-    """
-    if order == "stacked":
-        return {"train": list(samples)}
-    if order == "difficulty":
-        by_length = sorted(samples, key=lambda one: (task.chats[one.row].answer_length, one.row))
-        half = len(by_length) // 2
-        parts = {"short answers": by_length[:half], "long answers": by_length[half:]}
-    else:
-        if len(task.phases) < 2:
-            raise KnobError(
-                "phased order needs at least 2 named phases: a field 'phase', or a folder with a "
-                "file each; order=difficulty makes two of the answers' lengths"
-            )
-        parts = {
-            name: [one for one in samples if task.chats[one.row].phase == name]
-            for name in task.phases
-        }
-        parts = {name: found for name, found in parts.items() if found}
-    generator = np.random.default_rng(seed)
-    found: dict[str, list[Encoded]] = {}
-    before: list[Encoded] = []
-    for name, own in parts.items():
-        count = int(np.ceil(replay * len(before)))
-        again = [before[i] for i in np.sort(generator.permutation(len(before))[:count])]
-        found[name] = [*own, *again]
-        before += own
-    return found
+    return plain_text(path)
 
 
 def held_out_loss(held: Sequence[Encoded], most_tokens: int) -> Any:
@@ -344,16 +396,3 @@ def held_out_loss(held: Sequence[Encoded], most_tokens: int) -> Any:
         return {"loss": total / tokens}
 
     return validate
-
-
-def with_adapters(model: Any, rank: int) -> Any:
-    """The model with LoRA adapters on every linear layer, which alone are trained."""
-    try:
-        import peft
-    except ImportError as error:
-        raise NotInstalled("lora needs peft: pip install 'stackwise[peft]'") from error
-    config = peft.LoraConfig(
-        r=rank, lora_alpha=2 * rank, lora_dropout=0.0, target_modules="all-linear",
-        task_type="CAUSAL_LM",
-    )  # fmt: skip
-    return peft.get_peft_model(model, config)

@@ -10,7 +10,7 @@ The norm of the gradient is recorded before it is clipped: it is what the paper 
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,11 +24,8 @@ from stackwise.tasks.instructions.packing import (
     summed_loss,
 )
 from stackwise.training.batches import epoch_generator
-from stackwise.training.rules import Backprop, averaging
-from stackwise.training.sharding import whole
-
-if TYPE_CHECKING:
-    from stackwise.training.loop import Loop
+from stackwise.training.distribution.sharding import whole
+from stackwise.training.rules import Backprop, Loop
 
 COLUMNS = ("samples", "loss", "grad_norm", "lr")
 """What the curve holds of each step."""
@@ -84,20 +81,21 @@ class TokenMean(Backprop):
         self.seen = seen
         self.curve: list[list[float]] = []
 
-    def step(self, loop: "Loop", model: nn.Module, batch: EffectiveBatch) -> dict[str, Tensor]:
+    def step(self, loop: Loop, model: nn.Module, batch: EffectiveBatch) -> dict[str, Tensor]:
         """All rows of an effective batch, then one step of the optimizer."""
-        accelerator = loop.accelerator
-        total = effective_gradient(
-            model, batch, loop.backward, device=accelerator.device,
-            process=accelerator.process_index, processes=accelerator.num_processes,
+        optimizer = loop.optimizers[0]
+        total = loop.sum_over_processes(
+            effective_gradient(
+                model, batch, loop.backward, device=next(model.parameters()).device,
+                process=loop.process, processes=loop.processes,
+            )
         )  # fmt: skip
-        if loop.shared:
-            total = accelerator.reduce(total, reduction="sum")
+        loop.average_gradients(optimizer)
         learned = [p.grad for p in self.parameters if p.grad is not None]
         norm = whole(nn.utils.get_total_norm(learned))
-        self.update(loop, loop.optimizers[0])
+        self.take_step(loop, optimizer)
         self.seen += batch.samples
-        rate = loop.optimizers[0].param_groups[0]["lr"]
+        rate = optimizer.param_groups[0]["lr"]
         self.curve.append([float(self.seen), float(total), float(norm), float(rate)])
         return {"loss": total, "grad_norm": norm}
 
@@ -133,12 +131,10 @@ def effective_gradient(
     while len(rows) % processes:
         rows.append({**rows[0], "labels": torch.full_like(rows[0]["labels"], IGNORED)})
     parts = []
-    own = rows[process::processes]
-    for place, row in enumerate(own, start=1):
+    for row in rows[process::processes]:
         here = {name: tensor.to(device) for name, tensor in row.items()}
-        with averaging(model, place == len(own)):
-            loss = summed_loss(call(model, here), here["labels"]) / batch.tokens
-            backward(loss * processes)
+        loss = summed_loss(call(model, here), here["labels"]) / batch.tokens
+        backward(loss * processes)
         parts.append(loss.detach())
     return torch.stack(parts).sum()
 

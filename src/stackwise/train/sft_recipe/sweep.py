@@ -81,7 +81,7 @@ class Beginning(FineTuned):
         for place, phase in enumerate(found):
             whole = len(phase.batches) * phase.max_epochs
             if whole >= left:
-                phase.rule.whole_steps = whole
+                phase.schedule_steps = whole
                 phase.batches = _Cut(phase.batches, left)
                 phase.max_epochs, phase.keep = 1, "last"
                 return found[: place + 1]

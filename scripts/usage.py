@@ -1,0 +1,75 @@
+"""How a method is used, as a command and in Python side by side, from its card."""
+
+from stackwise.catalog import Card, Entry, tasks
+from stackwise.catalog.cards import TaskCard
+
+SIDE_BY_SIDE = (
+    '<div class="grid" markdown>\n\n```sh\n{command}\n```\n\n```python\n{code}\n```\n\n</div>'
+)
+
+
+def usage_section(of: Card) -> str:
+    """Each way into a method: a learner, a transform, a probe."""
+    shown: dict[str, Entry] = {}
+    for entry in of.entries:
+        if entry.kind != "ensemble":
+            shown[entry.kind] = entry  # of a classifier and a regressor the second
+    parts = [
+        SIDE_BY_SIDE.format(command=_command(of, entry), code=_code(entry))
+        for entry in shown.values()
+    ]
+    return "\n\n".join(parts)
+
+
+def _command(of: Card, entry: Entry) -> str:
+    words = {"learner": "fit", "transform": "apply"}.get(entry.kind, "probe")
+    first = [f"stackwise {words} {of.slug}", *([] if entry.kind == "learner" else [_model(entry)])]
+    lines = [" ".join(first)]
+    if entry.kind == "learner":
+        lines += [_task(entry).sample]
+    elif _data(entry):
+        lines += [f"--data {_data(entry)}"]
+    lines += [f"--set {name}=MODEL" for name in _models_wanted(entry)]
+    lines += [f"--out runs/{of.slug}"]
+    return " \\\n  ".join(lines)
+
+
+def _code(entry: Entry) -> str:
+    if entry.kind != "learner":
+        data = ", data" if _data(entry) else ""
+        result = "new" if entry.kind == "transform" else "found"
+        return f"from stackwise import {entry.name}\n\n{result} = {entry.name}(model{data})"
+    knobs = ", ".join(f'{name}="MODEL"' for name in _models_wanted(entry))
+    if entry.problem is not None:  # an estimator
+        made = f"model = {entry.name}({knobs})\nmodel.fit(X, y).predict(X_new)"
+        return f"from stackwise import {entry.name}\n\n{made}"
+    kind = _task(entry)
+    module, _, name = kind.target.partition(":")
+    return (
+        f"from stackwise import {entry.name}\nfrom {module} import {name}\n\n"
+        f'task = {name}.load("{kind.sample}")\nmodel = {entry.name}({knobs}).fit(task)'
+    )
+
+
+def _task(entry: Entry) -> TaskCard:
+    """The first task that an entry serves."""
+    return tasks()[entry.tasks[0]]
+
+
+def _data(entry: Entry) -> str:
+    """The data that a transform or a probe is shown with; nothing where it needs none."""
+    if entry.reads == "source":
+        return "prompts.txt"
+    if entry.tasks:
+        return _task(entry).sample.split()[0]
+    return next(card.sample for card in tasks().values() if card.first).split()[0]
+
+
+def _model(entry: Entry) -> str:
+    """What a transform or a probe is shown to take: a run where it takes a fitted learner."""
+    return "runs/first" if "learner" in entry.takes else "MODEL"
+
+
+def _models_wanted(entry: Entry) -> list[str]:
+    """The knobs that a model must be named for."""
+    return [name for name, spec in entry.knobs.items() if spec.required]

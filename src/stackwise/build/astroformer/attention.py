@@ -1,0 +1,99 @@
+"""Self-attention over a map whose logits know the offset between two places.
+
+    y_i = sum_j softmax_j( q_i . k_j / sqrt(e) + w_{i - j} ) v_j                           (eq. 1)
+
+w depends on the offset alone: a convolution kernel over the whole map, added to the adaptive logits
+before the softmax. It is a table of (2 H - 1)(2 W - 1) numbers a head, and
+
+    w_{i - j} = table[(dy + H - 1)(2 W - 1) + (dx + W - 1)],    (dy, dx) = query - key
+
+Source: arXiv 2304.05350, equation 1; its code is that of CoAtNet (arXiv 2106.04803) in timm.
+"""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from stackwise.errors import ModelError
+
+Relative = Literal["bias", "post", "none"]
+TABLE_STD = 0.02
+
+
+def offset_index(height: int, width: int) -> Tensor:
+    """(H W, H W) int64: the entry of the table for each query and key, both row by row."""
+    places = torch.cartesian_prod(torch.arange(height), torch.arange(width))
+    dy, dx = (places[:, None] - places[None]).unbind(-1)
+    return (dy + height - 1) * (2 * width - 1) + dx + width - 1
+
+
+class RelativeAttention(nn.Module):
+    """(B, C, H, W) -> (B, D, H, W), for maps of one size.
+
+    Args:
+        channels: C. dim: D. head_dim: e, so that there are D / e heads.
+        map_size: (H, W).
+        relative: `bias` is equation 1; `post` adds w after the softmax, the other form of CoAtNet;
+            `none` has no w.
+    """
+
+    index: Tensor
+
+    def __init__(
+        self,
+        channels: int,
+        dim: int,
+        head_dim: int,
+        map_size: tuple[int, int],
+        *,
+        relative: Relative = "bias",
+    ) -> None:
+        super().__init__()
+        if dim % head_dim:
+            raise ModelError(f"width {dim} is not divisible by head_dim {head_dim}")
+        if relative not in ("bias", "post", "none"):
+            raise ModelError(f"relative must be bias, post or none, got {relative!r}")
+        self.heads, self.map_size, self.relative = dim // head_dim, map_size, relative
+        self.qkv = nn.Conv2d(channels, 3 * dim, 1)
+        self.out = nn.Conv2d(dim, dim, 1)
+        if relative != "none":
+            height, width = map_size
+            table = torch.empty((2 * height - 1) * (2 * width - 1), self.heads)
+            self.table = nn.Parameter(nn.init.trunc_normal_(table, std=TABLE_STD))
+            self.register_buffer("index", offset_index(height, width), persistent=False)
+
+    def bias(self) -> Tensor:
+        """w of every head, query and key: (heads, H W, H W)."""
+        return self.table[self.index].permute(2, 0, 1).contiguous()
+
+    def forward(self, x: Tensor) -> Tensor:
+        if tuple(x.shape[-2:]) != self.map_size and self.relative != "none":
+            raise ModelError(
+                f"attention was made for maps of {self.map_size[0]} x {self.map_size[1]}, got "
+                f"{x.shape[-2]} x {x.shape[-1]}; take `resized(image_size)` of the network"
+            )
+        # channels are grouped by head, and into q, k, v inside a head
+        q, k, v = self.qkv(x).unflatten(1, (self.heads, 3, -1)).flatten(-2).mT.unbind(2)
+        if self.relative == "post":
+            scores = (q @ k.mT * q.shape[-1] ** -0.5).softmax(-1) + self.bias()
+            seen = scores @ v
+        else:
+            bias = self.bias().to(q.dtype) if self.relative == "bias" else None
+            seen = functional.scaled_dot_product_attention(q, k, v, bias)
+        output: Tensor = self.out(seen.mT.flatten(1, 2).unflatten(-1, x.shape[-2:]))
+        return output
+
+
+def resized_table(table: Tensor, before: tuple[int, int], after: tuple[int, int]) -> Tensor:
+    """The table of a map size for another: bicubic over offsets; the same size changes no bit.
+
+    ((2H-1)(2W-1), heads) -> ((2H'-1)(2W'-1), heads)
+    """
+    if before == after:
+        return table.clone()
+    old, new = ([2 * side - 1 for side in size] for size in (before, after))
+    grid = table.T.unflatten(-1, old)[None]
+    grown = functional.interpolate(grid, new, mode="bicubic", align_corners=True)
+    return grown[0].flatten(1).T

@@ -1,0 +1,1 @@
+"""The four stages over a matrix of out-of-fold predictions."""

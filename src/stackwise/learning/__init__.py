@@ -1,0 +1,1 @@
+"""What learners share, whatever their data: targets, metrics, what outputs mean."""

@@ -1,0 +1,315 @@
+"""What every estimator shares that trains a network on samples with a target.
+
+The split into training and validation rows, the standardised target, the training loop with early
+stopping on the validation score of the mean prediction, prediction, saving, and handing itself to
+transforms. A kind of data says how samples become what its networks take (`_features`, `_inputs`),
+a method which network it builds.
+
+Regression targets are standardised with mean and standard deviation of the training rows;
+classifiers use cross-entropy, with two logits also for two classes.
+"""
+
+import copy
+import math
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from sklearn.utils.validation import check_is_fitted
+from torch import nn
+
+from stackwise.catalog import cards
+from stackwise.errors import DataError, ModelError, RunError
+from stackwise.file_bounds import within
+from stackwise.layers.arguments import NETWORKS, place_of
+from stackwise.learning.labelled_estimator import LabelledEstimator, held_out_knobs
+from stackwise.learning.labelled_rows import LabelledRows
+from stackwise.learning.metrics import Metric
+from stackwise.learning.network import NetworkLearner
+from stackwise.learning.outputs import (
+    as_tensors,
+    batch_loss,
+    mean_values,
+    member_values,
+    through_network,
+    validation_scores,
+)
+from stackwise.learning.targets import ClassTarget, NumberTarget
+from stackwise.learning.trainable import Trainable
+from stackwise.sparse_files import load_sparse, save_sparse
+from stackwise.training.batches import ArrayBatches
+from stackwise.training.knobs import training_knobs
+from stackwise.training.phases import Phase
+from stackwise.training.rules import Backprop, Rule, decays
+
+
+class LabelledNetwork(NetworkLearner, LabelledEstimator):
+    """A neural network on samples with a target.
+
+    Fitted attributes are those of `LabelledEstimator` and of `NetworkLearner`.
+    """
+
+    shared_knobs: ClassVar[tuple[Any, ...]] = (held_out_knobs, training_knobs)
+    standardises: ClassVar[bool] = True
+
+    def _features(self, samples: Any, *, quietly: bool = False) -> Any:
+        """The samples as a network reads them.
+
+        Args:
+            quietly: say nothing of what is expected of rows that were held out.
+        """
+        return samples
+
+    def _inputs(self, features: Any) -> Mapping[str, Any]:
+        """What the network is called with, by name: arrays, or what gives tensors by rows."""
+        raise ModelError(f"{type(self).__name__} does not say what its network takes")
+
+    def _network(self, features: Any, target: np.ndarray) -> nn.Module:
+        """Make the network for training rows; torch's random state is that of the seed.
+
+        Args:
+            target: (n,) standardised values, or class codes.
+        """
+        raise ModelError(f"{type(self).__name__} does not say which network it builds")
+
+    def build_batches(
+        self, tensors: dict[str, torch.Tensor], batch_size: int, seed: int
+    ) -> ArrayBatches:
+        """The training batches: dicts of the network's inputs, `target` and `weight`."""
+        return ArrayBatches(tensors, batch_size=batch_size, seed=seed)
+
+    def build_rule(self, **watched: Any) -> Rule:
+        """How a step learns: by default `Backprop` on the members' own losses.
+
+        Args:
+            watched: `validate`, `monitor` and `mode` of the rule.
+        """
+        return Backprop(batch_loss, **self.rule_options(), **watched)
+
+    def rule_options(self) -> dict[str, Any]:
+        """The training knobs as arguments of `Backprop`."""
+        return {
+            "lr": self.lr, "weight_decay": self.weight_decay, "grad_clip": self.grad_clip,
+            "decay": self.decays, "schedule": self.schedule, "warmup": self.warmup,
+        }  # fmt: skip
+
+    def build_phases(
+        self, batches: ArrayBatches, held: LabelledRows | None, watched: dict[str, Any]
+    ) -> list[Phase]:
+        """The phases of the fit: by default one of `build_rule`.
+
+        Args:
+            held: the validation rows. watched: `validate`, `monitor` and `mode` of the rules.
+        """
+        patience = self.patience if held is not None else None
+        return [Phase("train", self.build_rule(**watched), batches, self.epochs(batches), patience)]
+
+    def epochs(self, batches: ArrayBatches) -> int:
+        """Passes over the rows at most: `max_epochs`, or as many as `min_steps` take."""
+        return max(int(self.max_epochs), math.ceil(self.min_steps / max(len(batches), 1)))
+
+    def whole_knobs(self) -> dict[str, Any] | None:
+        """The epochs that were kept, where the learning rate does not depend on their number."""
+        phases = {line.get("phase") for line in self.history_}
+        if self.schedule != "constant" or self.warmup or len(phases) > 1 or self.best_epoch_ < 1:
+            return None
+        return {"max_epochs": self.best_epoch_, "min_steps": 0, "patience": None, "validation": 0.0}
+
+    def decays(self, name: str, parameter: nn.Parameter) -> bool:
+        """Whether weight decay pulls at this parameter: not at biases and scales."""
+        return decays(name, parameter)
+
+    def predict_members(self, X: Any) -> np.ndarray:
+        """The predictions of each member.
+
+        Returns:
+            (n, k, C): probabilities, or for regression (n, k, 1) values; k = 1 for one network.
+        """
+        found = self._outputs(X, partial(member_values, classes=self._by_class))
+        return found if self._by_class else found * self.target_scale_ + self.target_mean_
+
+    def trainable(
+        self, data: Any, *, batch_size: int | None = None, seed: int | None = None
+    ) -> Trainable:
+        """What a transform needs to go on training the network (a copy of it).
+
+        Args:
+            data: a loaded task, whose own training and validation part are used; or (X, y), of
+                which the same share is held out as in `fit`.
+            batch_size: None takes the one of `fit`.
+            seed: of the batches' order; None takes the one of `fit`.
+        """
+        check_is_fitted(self, "network_")
+        train_part, held = self._parts_of(data)
+        features = self._features(train_part.samples, quietly=True)
+        tensors = self._tensors(features, train_part)
+        size = batch_size or self._batch_size(len(train_part.target))
+        batches = self.build_batches(tensors, size, self.seed_ if seed is None else seed)
+        validate, monitor = self._validation(held)
+        return Trainable(
+            model=copy.deepcopy(self.network_), batches=batches, loss=batch_loss,
+            validate=validate, monitor=monitor, mode=self._mode(), finish=self.with_network,
+        )  # fmt: skip
+
+    def _fit_parts(self, train: LabelledRows, held: LabelledRows | None) -> None:
+        seed = self.seed_
+        features = self._features(train.samples)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            network = self._network(features, self._standard(train.target))
+        tensors = self._tensors(features, train)
+        batches = self.build_batches(tensors, self._batch_size(len(train.target)), seed)
+        validate, monitor = self._validation(held)
+        watched = {"validate": validate, "monitor": monitor, "mode": self._mode()}
+        trained = self.train(network, self.build_phases(batches, held, watched))
+        self.network_ = trained.model.eval()
+
+    def _mode(self) -> Literal["min", "max"]:
+        """Whether less or more of the watched score is better."""
+        return "min" if self._watched is None else self._watched.mode
+
+    def _batch_size(self, rows: int) -> int:
+        if self.batch_size != "auto":
+            return int(self.batch_size)
+        return next((size for size, most in AUTO_BATCH_SIZES if rows <= most), 1024)
+
+    def _standard(self, target: np.ndarray) -> np.ndarray:
+        """The target as the network learns it."""
+        if self._by_class:
+            return target
+        return np.asarray((target - self.target_mean_) / self.target_scale_)
+
+    def _tensors(self, features: Any, part: LabelledRows) -> dict[str, torch.Tensor]:
+        """The training rows as tensors; weights are scaled to a mean of 1."""
+        target = torch.as_tensor(self._standard(part.target))
+        return as_tensors(self._inputs(features)) | {
+            "target": target if self._by_class else target.float(),
+            "weight": torch.as_tensor(part.weight / part.weight.mean()).float(),
+        }
+
+    def _validation(self, held: LabelledRows | None) -> tuple[Any, str | None]:
+        """The function that judges a network on the held-out rows, and the score to watch."""
+        if held is None:
+            return None, None
+        inputs = self._inputs(self._features(held.samples, quietly=True))
+        reduce = partial(mean_values, classes=self._by_class)
+        judge = partial(
+            validation_scores, target=self._standard(held.target), weight=held.weight,
+            classes=self._by_class, scale=1.0 if self._by_class else self.target_scale_,
+        )  # fmt: skip
+
+        watched = self._watched
+
+        def validate(network: nn.Module) -> dict[str, float]:
+            mean = through_network(network, inputs, reduce)
+            if watched is None:
+                return judge(mean)
+            return judge(mean) | {watched.name: self._watched_score(watched, mean, held)}
+
+        loss = "log_loss" if self._by_class else "rmse"
+        return validate, loss if watched is None else watched.name
+
+    def _watched_score(self, metric: Metric, mean: np.ndarray, held: LabelledRows) -> float:
+        """The user's own metric of (n, C) probabilities or (n, 1) standardised values."""
+        assert metric.function is not None
+        if not self._by_class:
+            values = mean[:, 0] * self.target_scale_ + self.target_mean_
+            return float(metric.function(held.target, values))
+        if metric.needs_probability:
+            return float(metric.function(held.target, mean))
+        return float(metric.function(self.classes_[held.target], self.classes_[mean.argmax(1)]))
+
+    def _parts_of(self, data: Any) -> tuple[LabelledRows, LabelledRows | None]:
+        if hasattr(data, "part"):
+            held = self._known_rows(data.part("validation"), "validation")
+            return self.trained_part(*data.part("train")), held if len(held.target) else None
+        if not isinstance(data, tuple) or len(data) != 2:
+            raise DataError(
+                f"a {type(self).__name__} trains on (X, y) or on a loaded task, not on a "
+                f"{type(data).__name__}"
+            )
+        return self._split(self.trained_part(*data), None)
+
+    def _outputs(self, X: Any, reduce: Any) -> np.ndarray:
+        check_is_fitted(self, "network_")
+        return through_network(self.network_, self._inputs(self._asked(X)), reduce)
+
+    def _asked(self, X: Any) -> Any:
+        """The samples of a user as features."""
+        return self._features(self._read_samples(X, fit=False))
+
+    def _mean(self, X: Any) -> np.ndarray:
+        """(n, C) mean probabilities, or (n, 1) standardised values."""
+        return self._outputs(X, partial(mean_values, classes=self._by_class))
+
+    def _write(self, folder: Path) -> dict[str, Any]:
+        save_sparse(self.network_.state_dict(), folder / "model.safetensors")
+        return super()._write(folder) | {
+            "network": {
+                "class": place_of(type(self.network_)),
+                "arguments": self.network_.arguments,
+            },
+            "history": self.history_,
+            "best_epoch": self.best_epoch_,
+        }
+
+    def _read(self, folder: Path, record: Mapping[str, Any]) -> None:
+        super()._read(folder, record)
+        made = _network_class(record["network"]["class"])
+        path = folder / "model.safetensors"
+        tensors = load_sparse(path)
+        shapes = {name: tensor.shape for name, tensor in tensors.items()}
+        network = within(made, record["network"]["arguments"], shapes, path)
+        try:
+            network.load_state_dict(tensors)
+        except RuntimeError as error:
+            why = " ".join(str(error).split())
+            raise RunError(f"{path} holds weights of another network ({why})") from error
+        self.network_ = network.eval()
+        self.history_ = record["history"]
+        self.best_epoch_ = record["best_epoch"]
+
+
+class PredictsNumbers(NumberTarget, LabelledNetwork):
+    """A network's answer is a number."""
+
+    def predict(self, X: Any) -> np.ndarray:
+        """(n,) float64 predictions, in the target's own unit."""
+        return np.asarray(self._mean(X)[:, 0] * self.target_scale_ + self.target_mean_)
+
+
+class PredictsClasses(ClassTarget, LabelledNetwork):
+    """A network's answer is a class."""
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """(n, C) float64 probabilities, in the order of `classes_`."""
+        return np.asarray(self._mean(X))
+
+
+AUTO_BATCH_SIZES = ((128, 6_000), (256, 30_000), (512, 110_000))
+"""Batch size for at most this many training rows, 1,024 beyond. The experiments of arXiv 2410.24210
+fix a size for each data set, near these but not by a rule: 128 at about 6,000 rows, 256 at 13,000
+to 26,000, 512 at 35,000 to 107,000, and 1,024 above."""
+
+
+def _network_class(place: Any) -> type[nn.Module]:
+    """The class of a network that a model file names: one that a method has decorated.
+
+    Where its module is not imported yet, those methods of the catalog are that lie beside it; the
+    name in the file itself is never imported.
+    """
+    if isinstance(place, str) and place not in NETWORKS:
+        room = place.partition(":")[0].rpartition(".")[0]
+        for of in cards().values():
+            for entry in of.entries:
+                if entry.target.partition(":")[0].rpartition(".")[0] == room:
+                    entry.load()
+    if not isinstance(place, str) or place not in NETWORKS:
+        raise RunError(
+            f"the model file names the network {str(place)[:80]!r}, and nothing outside of those "
+            "that methods of this installation bring is made of a file"
+        )
+    return NETWORKS[place]

@@ -1,0 +1,150 @@
+"""What a network's output means: its loss, its prediction, and how samples are put through.
+
+A network returns (B, C) or, for an ensemble of k members, (B, k, C). Members are trained each on
+its own loss and averaged only at prediction:
+
+    loss       = 1 / (B k) sum_b sum_i loss(f_i(x_b), y_b)
+    prediction = 1 / k sum_i value_i             or      1 / k sum_i softmax(logits_i)
+
+The loss of the mean prediction would train one large model and lose what an ensemble gains
+(arXiv 2410.24210, section 3).
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from stackwise.learning.row_blocks import outputs_of
+
+BESIDE = ("target", "weight", "row", "target_other", "share")
+"""What stands in a batch beside the network's inputs."""
+
+
+def row_losses(output: Tensor, target: Tensor) -> Tensor:
+    """The loss of each row, averaged over members.
+
+    Args:
+        output: (B, C) or (B, k, C).
+        target: (B,) or, where each member has rows of its own, (B, k); integer codes are classes
+            and get cross-entropy, standardised numbers get the squared error.
+
+    Returns:
+        (B,) losses.
+    """
+    if output.ndim == 2:
+        output = output[:, None]
+    members = output.shape[1]
+    if target.ndim == 1:
+        target = target[:, None].expand(-1, members)
+    if target.dtype.is_floating_point:
+        losses = (output.squeeze(-1).float() - target) ** 2
+    else:
+        flat = functional.cross_entropy(
+            output.flatten(0, 1).float(), target.flatten(), reduction="none"
+        )
+        losses = flat.view(-1, members)
+    return losses.mean(1)
+
+
+def batch_loss(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+    """The weighted mean loss of a batch: the network's inputs, `target` and `weight`.
+
+    Samples that are mixed of two have `target_other` too, and `share` (B,): how much of the first
+    they are.
+    """
+    inputs = {name: tensor for name, tensor in batch.items() if name not in BESIDE}
+    output = model(**inputs)
+    losses = row_losses(output, batch["target"])
+    if "share" in batch:
+        share = batch["share"]
+        losses = share * losses + (1 - share) * row_losses(output, batch["target_other"])
+    weight = batch["weight"]
+    return (losses * (weight if weight.ndim == 1 else weight.mean(1))).mean()
+
+
+def through_network(
+    network: nn.Module,
+    inputs: Mapping[str, Any],
+    reduce: Callable[[Tensor], np.ndarray],
+) -> np.ndarray:
+    """Put rows through a network; no row's output depends on which others are given.
+
+    See `row_blocks`.
+
+    Args:
+        inputs: what the network is called with, by name: (n, ...) each, an array or what gives
+            tensors of rows that are asked for, with a `shape` and a `dtype`.
+        reduce: what to keep of a block's (rows, k, C) float32 outputs: `member_values` or
+            `mean_values`.
+
+    Returns:
+        What `reduce` kept, for all n rows.
+    """
+    given = as_tensors(inputs)
+    was_training = network.training
+    network.eval()
+    try:
+        with torch.no_grad():
+            found = [
+                reduce(output if output.ndim == 3 else output[:, None])[:rows]
+                for output, rows in outputs_of(network, given)
+            ]
+    finally:
+        network.train(was_training)
+    return np.concatenate(found)
+
+
+def as_tensors(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Arrays as tensors; what gives tensors of rows by itself stays as it is."""
+    return {
+        name: torch.as_tensor(rows) if isinstance(rows, np.ndarray) else rows
+        for name, rows in inputs.items()
+    }
+
+
+def member_values(outputs: Tensor, *, classes: bool) -> np.ndarray:
+    """The value or the probabilities of each member, (n, k, C) float64."""
+    values = outputs.double()
+    return np.asarray((values.softmax(-1) if classes else values).numpy())
+
+
+def mean_values(outputs: Tensor, *, classes: bool) -> np.ndarray:
+    """The mean value or the mean probabilities, (n, C) float64.
+
+    Added member by member: a library's sum may take another order at the end of a block.
+    """
+    values = member_values(outputs, classes=classes)
+    total = np.zeros_like(values[:, 0])
+    for member in range(values.shape[1]):
+        total += values[:, member]
+    return np.asarray(total / values.shape[1])
+
+
+def validation_scores(
+    mean: np.ndarray,
+    target: np.ndarray,
+    weight: np.ndarray,
+    *,
+    classes: bool,
+    scale: float = 1.0,
+) -> dict[str, float]:
+    """How good a mean prediction is: `rmse` in the target's own unit, or `log_loss`, `accuracy`.
+
+    Args:
+        mean: (n, 1) standardised values or (n, C) probabilities.
+        target: (n,) standardised values or class codes.
+        weight: (n,) how much each row counts.
+    """
+    share = weight / weight.sum()
+    if not classes:
+        return {"rmse": float(np.sqrt((share * (mean[:, 0] - target) ** 2).sum()) * scale)}
+    chosen = mean[np.arange(len(target)), target]
+    right = mean.argmax(1) == target
+    return {
+        "log_loss": float(-(share * np.log(np.clip(chosen, 1e-12, None))).sum()),
+        "accuracy": float((share * right).sum()),
+    }

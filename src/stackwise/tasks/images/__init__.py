@@ -1,0 +1,1 @@
+"""Pictures whose class is predicted."""

@@ -1,0 +1,1 @@
+"""What a comparison on pictures includes besides the methods."""

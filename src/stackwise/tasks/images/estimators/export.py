@@ -1,0 +1,79 @@
+"""Write a fitted network on pictures as ONNX, with its preprocessing.
+
+    input     pixels (rows, C, H, W) float32, in the unit of training: 0 to 255 for bytes
+    output    probability (rows, classes) float64
+
+Scaling, enlarging, normalising, the network and the softmax are in the graph. What is left to the
+caller is to bring a picture to (C, H, W); `<name>.json`, which is written beside, says how.
+"""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from stackwise.errors import ModelError
+from stackwise.files import write_json
+from stackwise.tasks.images.estimators.learner import ImageLearner
+from stackwise.tasks.labelled.onnx_file import check_ending, opened, write_onnx
+
+
+def export(reference: Any, path: Path | str) -> list[Path]:
+    """Write a fitted network on pictures (or a run that holds one) as an ONNX file.
+
+    Args:
+        path: the file to write, such as `model.onnx`; `model.json` is written beside it.
+
+    Returns:
+        The two files.
+
+    Raises:
+        ModelError: the model is none that can be written; it is named.
+    """
+    learner = opened(reference)
+    if not isinstance(learner, ImageLearner):
+        raise ModelError(f"a {type(learner).__name__} cannot be written as ONNX here")
+    path = Path(path)
+    check_ending(path)
+    whole = WholePictures(learner).eval()
+    channels, height, width = learner.image_shape_
+    example = {"pixels": torch.zeros(2, channels, height, width)}
+    write_onnx(whole, example, "probability", path)
+    about = {
+        "input": {"pixels": ["rows", channels, height, width]},
+        "unit": "0 to 255" if learner.bytes_ else "as in training",
+        "pictures": f"the middle of each, brought to {height} x {width}, "
+        + ("grey" if channels == 1 else "red, green, blue"),
+        "output": "probability",
+        "classes": learner.classes_.tolist(),
+    }
+    write_json(path.with_suffix(".json"), about)
+    return [path, path.with_suffix(".json")]
+
+
+class WholePictures(nn.Module):
+    """Pixels in, probabilities out: normalisation, network and softmax in one module."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, learner: ImageLearner) -> None:
+        super().__init__()
+        self.network = copy.deepcopy(learner.network_).cpu()
+        self.largest = 255.0 if learner.bytes_ else 1.0
+        self.size = learner.network_size_
+        self.enlarged = tuple(learner.image_shape_[1:]) != learner.network_size_
+        for name, values in (("mean", learner.pixel_mean_), ("std", learner.pixel_std_)):
+            tensor = torch.as_tensor(values, dtype=torch.float32).view(1, -1, 1, 1)
+            self.register_buffer(name, tensor)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, classes) float64."""
+        scaled = pixels / self.largest
+        if self.enlarged:
+            scaled = functional.interpolate(scaled, size=self.size, mode="nearest")
+        output: Tensor = self.network((scaled - self.mean) / self.std).double().softmax(-1)
+        return output.mean(1) if output.ndim == 3 else output

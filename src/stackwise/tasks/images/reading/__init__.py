@@ -1,0 +1,1 @@
+"""Read pictures: find them, decode them, bring them to one size and hold them."""

@@ -1,0 +1,1 @@
+"""What tasks on samples with a target share: parts, folds, choices, scores and answers."""

@@ -1,0 +1,1 @@
+"""From columns to what a model takes: numbers, codes, hashed words."""

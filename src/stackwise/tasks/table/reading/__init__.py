@@ -1,0 +1,1 @@
+"""Reading a table: its cells, its columns, its target, its parts."""

@@ -1,0 +1,1 @@
+"""Where a fit computes, and what its processes tell each other."""

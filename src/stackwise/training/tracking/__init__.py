@@ -1,0 +1,1 @@
+"""Experiment trackers, told of each line of a fit once."""

@@ -1,0 +1,124 @@
+"""The Astroformer network: its sizes, layouts and other sizes of pictures."""
+
+import pytest
+import small_networks
+import torch
+from small_networks import small_astroformer as network
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from stackwise.build.astroformer import Astroformer, RelativeAttention
+from stackwise.errors import ModelError
+
+LAYOUTS = ("CCCC", "CCCT", "CCTT", "CTTT", "TTTT")
+
+
+def pictures(rows: int = 2, height: int = 32, width: int = 64) -> torch.Tensor:
+    return small_networks.pictures(height, width, rows)
+
+
+def count(model: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def on_meta(**given) -> Astroformer:
+    with torch.device("meta"):
+        return Astroformer(**given).eval()
+
+
+@pytest.mark.parametrize(
+    "size, parameters, ten, coatnet",
+    [
+        ("0", 23_533_592, 22_772_282, 25.04),
+        ("1", 38_149_448, 37_388_138, 42.23),
+        ("2", 67_381_864, 66_367_114, 74.68),
+        ("3", 150_408_616, 148_886_986, 166.97),
+        ("4", 242_604_904, 241_083_274, 275.43),
+        ("5", 595_579_688, 593_551_178, 687.47),
+    ],
+)
+def test_a_size_has_its_parameters(size: str, parameters: int, ten: int, coatnet: float):
+    model = on_meta(size=size)
+    assert count(model) == parameters
+    assert parameters - 990 * (model.widths[-1] + 1) == ten
+    if size in "05":  # building takes its time
+        other = on_meta(size=size, layout="CCTT")
+        assert round(count(other) / 1e6, 2) == coatnet
+
+
+@pytest.mark.parametrize(
+    "size, side, multiply_adds", [("0", 224, 3990), ("2", 224, 13340), ("pico", 32, 9.5)]
+)
+def test_a_size_has_its_multiply_adds(size: str, side: int, multiply_adds: float):
+    given = {"size": size, "image_size": side, "n_outputs": 10}
+    with torch.no_grad(), FlopCounterMode(display=False) as counted:
+        on_meta(**given)(torch.empty(1, 3, side, side, device="meta"))
+    assert counted.get_total_flops() / 2e6 == pytest.approx(multiply_adds, rel=0.01)
+
+
+def test_small_sizes_have_their_parameters_in_every_layout():
+    given = {"n_outputs": 10, "image_size": 32}
+    counts = [count(on_meta(size="pico", layout=layout, **given)) for layout in LAYOUTS]
+    assert counts == [265_142, 300_574, 313_478, 315_008, 315_741]
+    assert count(on_meta(size="nano", **given)) == 789_052
+    assert count(on_meta(size="nano", layout="CCTT", **given)) == 836_518
+    few = {"channels": 1, "strides": (2, 2, 1, 1), "stem_stride": 2}
+    counts = [count(on_meta(size="pico", layout=f"C{n}", **given | few)) for n in ("CCT", "TTT")]
+    assert counts == [300_286, 314_368]
+    assert count(on_meta(size="3", image_size=64)) == 150_393_256
+
+
+def test_a_letter_changes_its_stage_only():
+    plain, other = (set(network(layout=layout).state_dict()) for layout in ("CCCT", "CCTT"))
+    assert all(key.startswith("stages.2.") for key in plain ^ other)
+    convolutions = network(layout="CCCC")
+    assert not any(isinstance(module, RelativeAttention) for module in convolutions.modules())
+    mixed = network(layout=("C", "C", "CT", "T"))
+    kinds = [type(block).__name__ for stage in mixed.stages for block in stage]
+    assert kinds == ["ConvBlock"] * 3 + ["TransformerBlock"] * 3
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("relative", ["bias", "post", "none"])
+@pytest.mark.parametrize("head_hidden", [True, 5, False])
+def test_a_network_is_resized(relative: str, head_hidden):
+    model = network(relative=relative, head_hidden=head_hidden)
+    same = model.resized((32, 64))
+    assert torch.equal(same(pictures()), model(pictures()))
+    larger = model.resized(96)
+    assert larger(pictures(1, 96, 96)).shape == (1, 3)
+    assert larger.arguments["image_size"] == 96 and model.arguments["image_size"] == [32, 64]
+    if relative != "none":
+        with pytest.raises(ModelError, match="take `resized"):
+            model(pictures(1, 96, 96))
+
+
+@torch.no_grad()
+def test_a_picture_is_filled_up_to_whole_strides():
+    model, odd = network(image_size=(30, 50)), pictures(2, 30, 50)
+    assert model.image_size == (32, 64)
+    assert torch.equal(model(odd), model(nn.functional.pad(odd, (0, 14, 0, 2))))
+    assert Astroformer.least_size(size="pico") == 8 and Astroformer.least_size() == 32
+    maps = model.forward_features(odd)
+    assert [one.shape[1:] for one in maps] == [(4, 8, 16), (6, 4, 8), (8, 2, 4), (8, 1, 2)]
+
+
+def test_tables_of_offsets_are_not_decayed():
+    names = network().no_weight_decay()
+    assert names == {f"stages.3.{place}.attention.table" for place in range(2)}
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"layout": "CCXT"}, "layout 'CCXT': use C and T, one per stage"),
+        ({"layout": "CCT"}, "layout 'CCT': use C and T, one per stage"),
+        ({"size": "6"}, "size must be one of pico, nano, 0"),
+        ({"head_dim": 3}, "width 8 is not divisible by head_dim 3"),
+        ({"strides": (2, 2, 4, 1)}, "strides are 1 or 2"),
+        ({"widths": (4, 8, 8)}, "a width, a depth and a stride, got 3, 4 and 4"),
+    ],
+)
+def test_impossible_networks_are_refused(changes: dict, message: str):
+    with pytest.raises(ModelError, match=message):
+        network(**changes)

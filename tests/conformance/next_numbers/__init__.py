@@ -1,0 +1,1 @@
+"""A task and two methods as another package brings them: predict the number that follows."""
