@@ -1,5 +1,6 @@
-"""What all tests share: one thread, and a small table."""
+"""What all tests share: one thread, a small table, a cluster that was killed."""
 
+import socket
 import sys
 from collections.abc import Callable, Iterator
 
@@ -31,6 +32,19 @@ def command(monkeypatch, capsys) -> Callable[..., tuple[int, str, str]]:
         return int(ended.value.code or 0), printed.out, printed.err
 
     return call
+
+
+@pytest.fixture
+def dead_cluster(monkeypatch, tmp_path) -> Iterator[str]:
+    """The address, named by ray's own file, of a cluster that no longer answers."""
+    with socket.socket() as taken:  # bound, and never listening: closed, and nobody else's
+        taken.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        (tmp_path / "ray").mkdir()
+        (tmp_path / "ray" / "ray_current_cluster").write_text(address)
+        monkeypatch.delenv("RAY_ADDRESS", raising=False)
+        monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+        yield address
 
 
 @pytest.fixture

@@ -341,7 +341,7 @@ def test_searches_on_ray_are_those_of_one_process(reader, task):
     asked = asked_of(task, "train", reader, reader_tokenizer())[:6]
     options = {"simulations": 8, "space": Space(longest=8), "settings": Settings(), "seed": 1}
     alone, _ = search_questions(reader, reader_tokenizer(), asked, together=2, **options)
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False,
+    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False,
              object_store_memory=100 * 2**20)  # fmt: skip
     try:
         several, _ = search_questions(
@@ -352,7 +352,8 @@ def test_searches_on_ray_are_those_of_one_process(reader, task):
     assert [(one.said, one.path) for one in alone] == [(one.said, one.path) for one in several]
 
 
-def test_a_cluster_that_is_not_there_is_said_in_a_sentence(reader, task):
+@pytest.mark.xdist_group("ray")
+def test_a_cluster_that_is_not_there_is_said_in_a_sentence(reader, task, dead_cluster):
     asked = asked_of(task, "train", reader, reader_tokenizer())[:2]
     options = {"simulations": 2, "space": Space(longest=8), "settings": Settings()}
     with pytest.raises(StudyError, match="no Ray cluster to connect to"):

@@ -63,9 +63,12 @@ def test_a_failing_method_is_named_and_the_others_go_on(task, tmp_path):
     assert study.winner.folder.name == "linear-seed0"
 
 
-def test_a_cluster_that_is_not_there_is_one_clear_sentence(task, tmp_path):
-    with pytest.raises(StudyError, match="no Ray cluster to connect to; start one"):
+@pytest.mark.xdist_group("ray")
+def test_a_cluster_that_is_not_there_is_one_clear_sentence(task, tmp_path, dead_cluster):
+    with pytest.raises(StudyError, match=f"no Ray cluster to connect to at {dead_cluster}, which"):
         compare(task, out=tmp_path / "s", methods=["linear"], seeds=1, on="ray")
+    with pytest.raises(StudyError, match="which --on names; start one with 'ray start --head'"):
+        compare(task, out=tmp_path / "s", methods=["linear"], seeds=1, on=f"ray://{dead_cluster}")
     with pytest.raises(StudyError, match="not on 'dask'"):
         compare(task, out=tmp_path / "s", methods=["linear"], seeds=1, on="dask")
     assert not (tmp_path / "s").exists()
