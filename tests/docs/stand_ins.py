@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from PIL import Image
 
 from stackwise.conformance import small_language_model
 from stackwise.stack.saved import rebuild_saved
@@ -26,6 +27,7 @@ def lay_out(place: Path, *, blocks: int = 4) -> None:
     """Write every stand-in below `place`; MODEL has so many blocks, four or more."""
     tables(place)
     texts(place)
+    pictures(place)
     for name in MODELS:
         shutil.copytree(small_language_model(), place / name)
     if blocks > 4:
@@ -50,6 +52,20 @@ def tables(place: Path) -> None:
     clicks = {"ad": rng.integers(1, 9, rows), "zone": rng.integers(1, 5, rows), "click": yes}
     pd.DataFrame(clicks).to_csv(place / "clicks.csv", index=False)
     (place / "tables.toml").write_text(TABLES)
+
+
+def pictures(place: Path) -> None:
+    """Photographs in a folder a class, light ones and dark ones, and some without a class."""
+    rng = np.random.default_rng(0)
+    for name, least, count in (
+        ("photos/day", 128, 20),
+        ("photos/night", 0, 20),
+        ("new_photos", 64, 3),
+    ):
+        (place / name).mkdir(parents=True)
+        for number in range(count):
+            picture = rng.integers(least, least + 128, (12, 16, 3), dtype=np.uint8)
+            Image.fromarray(picture).save(place / name / f"{number}.png")
 
 
 def texts(place: Path) -> None:

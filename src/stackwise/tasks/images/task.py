@@ -111,7 +111,7 @@ class ImagesTask(LabelledTask):
         loaded = load_parts(source, choices)
         made = cls()
         made.title = "pictures" if isinstance(source, tuple) else title_of(source)
-        made.target = target or "label"
+        made.target = target
         made.problem = cast(Problem, "binary" if len(loaded.classes) == 2 else "multiclass")
         made.metric = metric_for(made.problem, metric or "accuracy")
         made.watched = None if metric is None else made.metric

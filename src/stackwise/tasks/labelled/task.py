@@ -31,7 +31,7 @@ class LabelledTask:
     """Samples with a target, parted into training, validation and test.
 
     Attributes:
-        target: what is predicted.
+        target: the name of what is predicted, where it has one.
         problem: regression, binary or multiclass.
         classes: the sorted classes of the training part, or None for regression.
         metric: the score that decides.
@@ -43,7 +43,7 @@ class LabelledTask:
     name: ClassVar[str]
 
     title: str
-    target: str
+    target: str | None
     problem: Problem
     classes: np.ndarray | None
     metric: Metric
