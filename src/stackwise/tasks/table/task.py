@@ -140,7 +140,7 @@ class TableTask(LabelledTask):
         """
         made = super().whole()
         made.__dict__.pop("contract", None)  # of the training part alone
-        made._found = usable_columns(made.part("train")[0], self.target, self._keep)
+        made._found = usable_columns(made.part("train")[0], str(self.target), self._keep)
         apart = [item for item in self.columns if item["kind"] in ("target", "dropped")]
         made.columns = [apart[0], *(column.report() for column in made._found), *apart[1:]]
         return made
