@@ -119,6 +119,7 @@ class ImagesTask(LabelledTask):
         made._parts, made._groups = dict(loaded.parts), loaded.groups
         made.classes, made.names, made.notes = loaded.classes, loaded.names, loaded.notes
         made.data_hash = fingerprint(loaded.parts, made.options)
+        made.check_metric()
         return made
 
     @property

@@ -214,6 +214,32 @@ class LabelledTask:
         rows = np.concatenate([numbers_of(self._parts[part][0]) for part in parts])
         return labels, pd.factorize(self._groups.loc[rows])[0]
 
+    def check_metric(self) -> None:
+        """Refuse a metric that has no value on the rows that choose or on those that judge.
+
+        Raises:
+            DataError: not even the truth itself has a score, as where rows hold one class alone.
+        """
+        for part in ("validation", "test"):
+            truth = self._parts[part][1]
+            answer = truth
+            if self.classes is not None:
+                truth = truth[np.isin(truth, self.classes)]
+                answer = truth
+                if self.metric.needs_probability:
+                    truth = np.searchsorted(self.classes, truth)
+                    answer = np.eye(len(self.classes))[truth]
+            scored = self.metric.function
+            if not len(truth) or scored is None or not np.isnan(scored(truth, answer)):
+                continue
+            held = ""
+            if self.classes is not None and len(found := np.unique(self._parts[part][1])) == 1:
+                held = f": they hold one class, {str(found[0])!r}"
+            raise DataError(
+                f"{self.metric.name} has no value on the {part} rows{held}; give other {part} "
+                "rows, or another metric"
+            )
+
     @property
     def metrics(self) -> tuple[str, ...]:
         """The names of the scores, the deciding one first."""
