@@ -24,10 +24,10 @@ COSTS = (0.01, 0.1, 1.0, 10.0, 100.0)
 SETTINGS: dict[str, dict[str, Any]] = {
     "smoke": {"data": ("digits",), "rows": 200, "seeds": (0,), "epochs": 2, "costs": (1.0,),
               "network": {"channels": [4, 8], "kernel_size": 3, "hidden": 16}},
-    "cpu": {"data": ("digits", "mnist-5k"), "rows": None, "seeds": (0, 1, 2), "epochs": 25, "costs": COSTS,
-            "network": {"channels": [16, 32], "kernel_size": 3, "hidden": 128}},
-    "gpu": {"data": ("digits", "mnist-5k"), "rows": None, "seeds": (0, 1, 2, 3, 4), "epochs": 400, "costs": COSTS,
-            "network": {"channels": [32, 64], "kernel_size": 5, "hidden": 1024}},
+    "cpu": {"data": ("digits", "mnist-5k"), "rows": None, "seeds": (0, 1, 2), "epochs": 25,
+            "costs": COSTS, "network": {"channels": [16, 32], "kernel_size": 3, "hidden": 128}},
+    "gpu": {"data": ("digits", "mnist-5k"), "rows": None, "seeds": (0, 1, 2, 3, 4), "epochs": 400,
+            "costs": COSTS, "network": {"channels": [32, 64], "kernel_size": 5, "hidden": 1024}},
 }  # fmt: skip
 LEFT_OUT = {
     "smoke": "One seed and few rows: this only shows that the measurement runs.",
@@ -144,8 +144,8 @@ def measure(scale: Scale) -> list[Claim]:
               "machines put on the features of a softmax network.", "L2 margins", "L2 afterwards"),
         claim("sum-beats-mean", "With the sum in place of the mean, so that C = 1 is "
               "scikit-learn's, machines are better.", "L2 margins, sum", "L2 margins",
-              note="At equal C the mean asks for larger weights' cost: its C is d / (2 n) of "
-              "the sum's."),
+              note="Differences are of the size that seeds make. The mean at C is the sum at "
+              "C d / (2 n): a heavier weight on the norm."),
         claim("better-than-machines-on-pixels", "They are better than an SVC with RBF kernel on "
               "the pixels, its C chosen on validation rows.", "L2 margins", "SVC (RBF) on pixels"),
     ]  # fmt: skip
@@ -160,7 +160,7 @@ def _means(bench: Bench) -> dict[str, dict[str, float]]:
 
 def picture(record: dict[str, Any]) -> "Figure":
     """Test errors (mean of three seeds) of one network by its head and by how it decides; further
-    left is better. Deciding by the sign throws away what the margins know.
+    left is better. Deciding by the sign throws away which positive margin is larger.
     """
     means = numbers_of(record, "as-good-as-softmax")["mean_accuracy"]
     names = {

@@ -238,7 +238,9 @@ class LabelledNetwork(NetworkLearner, LabelledEstimator):
         return validate, loss if watched is None else watched.name
 
     def _watched_score(self, metric: Metric, mean: np.ndarray, held: LabelledRows) -> float:
-        """The user's own metric of (n, C) probabilities or margins, or (n, 1) standardised values."""
+        """The user's own metric of (n, C) probabilities or margins, or of (n, 1) standard values
+        of a number.
+        """
         assert metric.function is not None
         if not self._by_class:
             values = mean[:, 0] * self.target_scale_ + self.target_mean_

@@ -24,8 +24,8 @@ from stackwise.tasks.images.estimators.learner import ImageClassifier, ImageRows
     cost="trains as the same network with a softmax does",
     training={"max_epochs": 30, "batch_size": 128, "patience": None},
     presets={
-        "quick": {"channels": [16, 32], "kernel_size": 3, "hidden": 128, "max_epochs": 12,
-                  "batch_size": 64},
+        "quick": {"channels": [16, 32], "kernel_size": 3, "hidden": 128, "max_epochs": 20,
+                  "batch_size": 64, "lr": 2e-3},
         "standard": {},
         "best": {"channels": [32, 64], "hidden": 1024, "max_epochs": 80, "schedule": "cosine"},
     },

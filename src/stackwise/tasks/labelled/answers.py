@@ -56,7 +56,7 @@ def predict_once(learner: Any, samples: Any) -> tuple[np.ndarray, np.ndarray | N
 
 
 def answer_frame(learner: Any, answers: Answers) -> pd.DataFrame:
-    """Answers as columns: `prediction`, and of classes `probability_<class>` or `margin_<class>`."""
+    """Answers as columns: `prediction`, `probability_<class>` or `margin_<class>`."""
     columns = {"prediction": answers.prediction}
     for kind, values in (("probability", answers.probability), ("margin", answers.margin)):
         if values is not None:
