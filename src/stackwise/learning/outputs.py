@@ -8,10 +8,13 @@ its own loss and averaged only at prediction:
 
 The loss of the mean prediction would train one large model and lose what an ensemble gains
 (arXiv 2410.24210, section 3).
+
+A network may hold a part whose outputs are margins, which are no logits: that part says their loss
+(`MarginHead`), they are averaged as they are, and the largest decides.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -22,6 +25,30 @@ from stackwise.learning.row_blocks import outputs_of
 
 BESIDE = ("target", "weight", "row", "target_other", "share")
 """What stands in a batch beside the network's inputs."""
+
+
+class MarginHead(Protocol):
+    """The part of a network that makes its outputs margins, one a class.
+
+    Attributes:
+        gives_margins: True, by which it is found.
+    """
+
+    gives_margins: bool
+
+    def row_losses(self, output: Tensor, target: Tensor) -> Tensor:
+        """(B,) losses of (B, C) margins and (B,) class codes."""
+        ...
+
+    def row_penalty(self) -> Tensor:
+        """What is added to the mean of the losses: a scalar, such as a norm of the weights."""
+        ...
+
+
+def margin_head(network: nn.Module) -> MarginHead | None:
+    """The part of a network that makes its outputs margins; None where they are logits."""
+    found: Any = (m for m in network.modules() if getattr(m, "gives_margins", False))
+    return next(found, None)
 
 
 def row_losses(output: Tensor, target: Tensor) -> Tensor:
@@ -51,19 +78,23 @@ def row_losses(output: Tensor, target: Tensor) -> Tensor:
 
 
 def batch_loss(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
-    """The weighted mean loss of a batch: the network's inputs, `target` and `weight`.
+    """The weighted mean loss of a batch: the network's inputs, `target` and `weight`; where the
+    network's outputs are margins, the loss and the penalty of its head.
 
     Samples that are mixed of two have `target_other` too, and `share` (B,): how much of the first
     they are.
     """
     inputs = {name: tensor for name, tensor in batch.items() if name not in BESIDE}
     output = model(**inputs)
-    losses = row_losses(output, batch["target"])
+    head = margin_head(model)
+    of_rows = row_losses if head is None else head.row_losses
+    losses = of_rows(output, batch["target"])
     if "share" in batch:
         share = batch["share"]
-        losses = share * losses + (1 - share) * row_losses(output, batch["target_other"])
+        losses = share * losses + (1 - share) * of_rows(output, batch["target_other"])
     weight = batch["weight"]
-    return (losses * (weight if weight.ndim == 1 else weight.mean(1))).mean()
+    loss = (losses * (weight if weight.ndim == 1 else weight.mean(1))).mean()
+    return loss if head is None else loss + head.row_penalty()
 
 
 def through_network(
@@ -107,13 +138,15 @@ def as_tensors(inputs: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def member_values(outputs: Tensor, *, classes: bool) -> np.ndarray:
-    """The value or the probabilities of each member, (n, k, C) float64."""
+    """The values of each member, or where outputs are logits (`classes`) its probabilities,
+    (n, k, C) float64.
+    """
     values = outputs.double()
     return np.asarray((values.softmax(-1) if classes else values).numpy())
 
 
 def mean_values(outputs: Tensor, *, classes: bool) -> np.ndarray:
-    """The mean value or the mean probabilities, (n, C) float64.
+    """The mean values or the mean probabilities, (n, C) float64.
 
     Added member by member: a library's sum may take another order at the end of a block.
     """
@@ -131,19 +164,27 @@ def validation_scores(
     *,
     classes: bool,
     scale: float = 1.0,
+    head: MarginHead | None = None,
 ) -> dict[str, float]:
-    """How good a mean prediction is: `rmse` in the target's own unit, or `log_loss`, `accuracy`.
+    """How good a mean prediction is: `rmse` in the target's own unit, `log_loss` and `accuracy`, or
+    of margins `margin_loss` and `accuracy`.
 
     Args:
-        mean: (n, 1) standardised values or (n, C) probabilities.
+        mean: (n, 1) standardised values, or (n, C) probabilities or margins.
         target: (n,) standardised values or class codes.
         weight: (n,) how much each row counts.
+        head: of a network whose outputs are margins.
     """
     share = weight / weight.sum()
     if not classes:
         return {"rmse": float(np.sqrt((share * (mean[:, 0] - target) ** 2).sum()) * scale)}
-    chosen = mean[np.arange(len(target)), target]
     right = mean.argmax(1) == target
+    if head is not None:
+        losses = head.row_losses(torch.as_tensor(mean), torch.as_tensor(target)).numpy()
+        return {
+            "margin_loss": float((share * losses).sum()), "accuracy": float((share * right).sum())
+        }  # fmt: skip
+    chosen = mean[np.arange(len(target)), target]
     return {
         "log_loss": float(-(share * np.log(np.clip(chosen, 1e-12, None))).sum()),
         "accuracy": float((share * right).sum()),
