@@ -1,9 +1,9 @@
 """Pictures: reading a folder beside a bare pillow loop, and training beside a hand-written loop.
 
 Reading is all that a task does before training: find the files, decode, bring to one size, hash
-and hold. The peer opens (a JPEG at a fraction of its size, as ours), converts, resizes and stacks, in a
-pool of as many threads. Training is one epoch of the small residual network over pictures that are
-held as bytes, normalised batch by batch on both sides.
+and hold. The peer opens (a JPEG at a fraction of its size, as ours), converts, resizes and stacks,
+in a pool of as many threads. Training is one epoch of the small residual network over pictures that
+are held as bytes, normalised batch by batch on both sides.
 """
 
 import tempfile
