@@ -11,6 +11,7 @@ The loss of the mean prediction would train one large model and lose what an ens
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,8 +20,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from stackwise.learning.row_blocks import outputs_of
+from stackwise.training.distillation import soft_losses
 
-BESIDE = ("target", "weight", "row", "target_other", "share")
+BESIDE = ("target", "weight", "row", "target_other", "share", "teacher")
 """What stands in a batch beside the network's inputs."""
 
 
@@ -56,14 +58,76 @@ def batch_loss(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
     Samples that are mixed of two have `target_other` too, and `share` (B,): how much of the first
     they are.
     """
-    inputs = {name: tensor for name, tensor in batch.items() if name not in BESIDE}
-    output = model(**inputs)
+    return output_loss(model(**inputs_in(batch)), batch)
+
+
+def inputs_in(batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What the network is called with of a batch."""
+    return {name: tensor for name, tensor in batch.items() if name not in BESIDE}
+
+
+def output_loss(output: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
+    """`batch_loss` of what the network made of the batch, (B, C) or (B, k, C)."""
     losses = row_losses(output, batch["target"])
     if "share" in batch:
         share = batch["share"]
         losses = share * losses + (1 - share) * row_losses(output, batch["target_other"])
-    weight = batch["weight"]
+    return _weighed(losses, batch["weight"])
+
+
+def _weighed(losses: Tensor, weight: Tensor) -> Tensor:
     return (losses * (weight if weight.ndim == 1 else weight.mean(1))).mean()
+
+
+def teacher_losses(output: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """How far each row's output is from what a teacher answered, averaged over members.
+
+    Args:
+        output: (B, C) or (B, k, C). teacher: (B, C), or (B, k, C) where each member has rows of its
+            own: logits, or with C = 1 standardised values.
+
+    Returns:
+        (B,) losses.
+    """
+    output = output[:, None].float() if output.ndim == 2 else output.float()
+    teacher = teacher[:, None] if teacher.ndim == 2 else teacher
+    if output.shape[-1] == 1:
+        return ((output - teacher) ** 2).squeeze(-1).mean(1)
+    return soft_losses(output, teacher.expand_as(output), temperature).mean(1)
+
+
+@dataclass(frozen=True)
+class Distilling:
+    """The loss of a batch beside a teacher; called as `batch_loss` is.
+
+        alpha * loss of the targets + (1 - alpha) * loss of the teacher's answers
+
+    Attributes:
+        alpha: share of the targets. temperature: T, of classes.
+        ask: a network's inputs -> the teacher's answers, for batches that do not hold them as
+            `teacher`.
+    """
+
+    alpha: float
+    temperature: float = 2.0
+    ask: Callable[[dict[str, Tensor]], Tensor] | None = None
+
+    def __call__(self, model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+        """The weighted mean loss."""
+        return self.of_output(model(**inputs_in(batch)), batch)
+
+    def of_output(self, output: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
+        """The same of what the network made of the batch."""
+        if self.alpha == 1:
+            return output_loss(output, batch)
+        if "teacher" in batch:
+            answers = batch["teacher"]
+        else:
+            assert self.ask is not None
+            answers = self.ask(inputs_in(batch))
+        losses = teacher_losses(output, answers.to(output.device), self.temperature)
+        soft = (1 - self.alpha) * _weighed(losses, batch["weight"])
+        return soft + self.alpha * output_loss(output, batch) if self.alpha else soft
 
 
 def through_network(
