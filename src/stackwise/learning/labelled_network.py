@@ -203,7 +203,9 @@ class LabelledNetwork(NetworkLearner, LabelledEstimator):
 
         def answers(samples: Any) -> torch.Tensor:
             found = teacher.answers(samples)
-            return found if self._by_class else torch.as_tensor(self._standard(found.numpy())).float()
+            return (
+                found if self._by_class else torch.as_tensor(self._standard(found.numpy())).float()
+            )
 
         if self.varies_samples():
             answers(taken(train.samples, np.arange(min(2, len(train.target)))))  # fail here

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from stackwise.learning.row_blocks import outputs_of
-from stackwise.training.distillation import soft_losses
+from stackwise.training.distillation import teacher_losses
 
 BESIDE = ("target", "weight", "row", "target_other", "share", "teacher")
 """What stands in a batch beside the network's inputs."""
@@ -79,23 +79,6 @@ def _weighed(losses: Tensor, weight: Tensor) -> Tensor:
     return (losses * (weight if weight.ndim == 1 else weight.mean(1))).mean()
 
 
-def teacher_losses(output: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """How far each row's output is from what a teacher answered, averaged over members.
-
-    Args:
-        output: (B, C) or (B, k, C). teacher: (B, C), or (B, k, C) where each member has rows of its
-            own: logits, or with C = 1 standardised values.
-
-    Returns:
-        (B,) losses.
-    """
-    output = output[:, None].float() if output.ndim == 2 else output.float()
-    teacher = teacher[:, None] if teacher.ndim == 2 else teacher
-    if output.shape[-1] == 1:
-        return ((output - teacher) ** 2).squeeze(-1).mean(1)
-    return soft_losses(output, teacher.expand_as(output), temperature).mean(1)
-
-
 @dataclass(frozen=True)
 class Distilling:
     """The loss of a batch beside a teacher; called as `batch_loss` is.
@@ -125,7 +108,9 @@ class Distilling:
         else:
             assert self.ask is not None
             answers = self.ask(inputs_in(batch))
-        losses = teacher_losses(output, answers.to(output.device), self.temperature)
+        output = output[:, None] if output.ndim == 2 else output
+        answers = (answers[:, None] if answers.ndim == 2 else answers).to(output.device)
+        losses = teacher_losses(output, answers, self.temperature).mean(1)  # over members
         soft = (1 - self.alpha) * _weighed(losses, batch["weight"])
         return soft + self.alpha * output_loss(output, batch) if self.alpha else soft
 

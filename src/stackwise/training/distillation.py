@@ -14,10 +14,11 @@ Probabilities are as good as logits: log p differs from g by a number a row, whi
 Source: arXiv 1503.02531. Differs: alpha is the share of the labels, as most code has it.
 """
 
-from typing import Literal
+from collections.abc import Callable
+from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from stackwise.errors import DataError, ModelError
@@ -41,6 +42,74 @@ def soft_losses(output: Tensor, teacher: Tensor, temperature: float = 2.0) -> Te
 def soft_loss(logits: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     """The mean of `soft_losses` over a batch."""
     return soft_losses(logits, teacher, temperature).mean()
+
+
+def teacher_losses(output: Tensor, teacher: Tensor, temperature: float = 2.0) -> Tensor:
+    """How far outputs are from what a teacher answered: `soft_losses`, or of a number the square.
+
+    Args:
+        output: (..., C), C = 1 for a number. teacher: of the same shape, or one that expands to it.
+
+    Returns:
+        (...,) losses.
+    """
+    output, teacher = output.float(), teacher.detach().float().expand_as(output)
+    if output.shape[-1] == 1:
+        return (output - teacher).square().squeeze(-1)
+    return soft_losses(output, teacher, temperature)
+
+
+class TaughtBy:
+    """Any loss of a module beside a teacher of the same inputs; called as that loss is.
+
+        alpha * loss(model, batch) + (1 - alpha) * mean of teacher_losses
+
+    The teacher is given what the model is called with in `loss`, batch by batch, so that it sees
+    pictures as they are varied; answers (B, C) are outputs or what they hold as `logits`.
+
+    Args:
+        loss: (model, batch) -> scalar, which calls the model once.
+        teacher: left as it is, in evaluation mode.
+    """
+
+    def __init__(
+        self,
+        loss: Callable[[nn.Module, Any], Tensor],
+        teacher: nn.Module,
+        *,
+        alpha: float = 0.5,
+        temperature: float = 2.0,
+    ) -> None:
+        self.loss, self.alpha, self.temperature = loss, alpha, temperature
+        self.teacher = teacher.eval().requires_grad_(False)
+
+    def __call__(self, model: nn.Module, batch: Any) -> Tensor:
+        """The loss of a batch."""
+        if self.alpha == 1:
+            return self.loss(model, batch)
+        called: list[tuple[Any, Any, Any]] = []
+        hook = model.register_forward_hook(
+            lambda _, args, named, output: called.append((args, named, output)), with_kwargs=True
+        )
+        try:
+            hard = self.loss(model, batch)
+        finally:
+            hook.remove()
+        args, named, output = called[0]
+        output = logits_of(output)
+        self.teacher.to(output.device)
+        with torch.no_grad():
+            answers = logits_of(self.teacher(*args, **named))
+        soft = teacher_losses(output, answers, self.temperature).mean()
+        return self.alpha * hard + (1 - self.alpha) * soft
+
+
+def logits_of(output: Any) -> Tensor:
+    """A module's output, or what it holds as `logits`."""
+    found = output if isinstance(output, Tensor) else getattr(output, "logits", None)
+    if not isinstance(found, Tensor):
+        raise ModelError(f"a {type(output).__name__} is neither logits nor holds them as .logits")
+    return found
 
 
 def distillation_loss(
