@@ -28,10 +28,11 @@ from stackwise.errors import DataError, ModelError, RunError
 from stackwise.file_bounds import within
 from stackwise.layers.arguments import NETWORKS, parts_of, place_of, with_parts
 from stackwise.learning.labelled_estimator import LabelledEstimator, held_out_knobs
-from stackwise.learning.labelled_rows import LabelledRows
+from stackwise.learning.labelled_rows import LabelledRows, taken
 from stackwise.learning.metrics import Metric
 from stackwise.learning.network import NetworkLearner
 from stackwise.learning.outputs import (
+    Distilling,
     as_tensors,
     batch_loss,
     margin_head,
@@ -41,12 +42,14 @@ from stackwise.learning.outputs import (
     validation_scores,
 )
 from stackwise.learning.targets import ClassTarget, NumberTarget
+from stackwise.learning.teacher import Teacher
 from stackwise.learning.trainable import Trainable
 from stackwise.sparse_files import load_sparse, save_sparse
 from stackwise.training.batches import ArrayBatches
-from stackwise.training.knobs import training_knobs
+from stackwise.training.knobs import distillation_knobs, training_knobs
 from stackwise.training.phases import Phase
 from stackwise.training.rules import Backprop, Rule, decays
+from stackwise.training.session import current_session
 
 
 class LabelledNetwork(NetworkLearner, LabelledEstimator):
@@ -55,7 +58,7 @@ class LabelledNetwork(NetworkLearner, LabelledEstimator):
     Fitted attributes are those of `LabelledEstimator` and of `NetworkLearner`.
     """
 
-    shared_knobs: ClassVar[tuple[Any, ...]] = (held_out_knobs, training_knobs)
+    shared_knobs: ClassVar[tuple[Any, ...]] = (held_out_knobs, training_knobs, distillation_knobs)
     standardises: ClassVar[bool] = True
 
     def _features(self, samples: Any, *, quietly: bool = False) -> Any:
@@ -88,9 +91,9 @@ class LabelledNetwork(NetworkLearner, LabelledEstimator):
         """How a step learns: by default `Backprop` on the members' own losses.
 
         Args:
-            watched: `validate`, `monitor` and `mode` of the rule.
+            watched: `loss`, `validate`, `monitor` and `mode` of the rule.
         """
-        return Backprop(batch_loss, **self.rule_options(), **watched)
+        return Backprop(**self.rule_options(), **watched)
 
     def rule_options(self) -> dict[str, Any]:
         """The training knobs as arguments of `Backprop`."""
@@ -105,7 +108,8 @@ class LabelledNetwork(NetworkLearner, LabelledEstimator):
         """The phases of the fit: by default one of `build_rule`.
 
         Args:
-            held: the validation rows. watched: `validate`, `monitor` and `mode` of the rules.
+            held: the validation rows.
+            watched: `loss`, `validate`, `monitor` and `mode` of the rules.
         """
         patience = self.patience if held is not None else None
         return [Phase("train", self.build_rule(**watched), batches, self.epochs(batches), patience)]
@@ -166,13 +170,55 @@ class LabelledNetwork(NetworkLearner, LabelledEstimator):
             torch.manual_seed(seed)
             network = self._network(features, self._standard(train.target))
         tensors = self._tensors(features, train)
-        batches = self.build_batches(tensors, self._batch_size(len(train.target)), seed)
         if self._watched is not None and self._watched.needs_probability:
             self._check_probabilities(network, self._watched.name)
+        loss, taught = self._taught(train)
+        batches = self.build_batches(tensors | taught, self._batch_size(len(train.target)), seed)
         validate, monitor = self._validation(held, network)
-        watched = {"validate": validate, "monitor": monitor, "mode": self._mode()}
+        watched = {"loss": loss, "validate": validate, "monitor": monitor, "mode": self._mode()}
         trained = self.train(network, self.build_phases(batches, held, watched))
         self.network_ = trained.model.eval()
+
+    def varies_samples(self) -> bool:
+        """Whether `build_batches` gives a sample in another form each time."""
+        return False
+
+    def samples_of(self, inputs: dict[str, torch.Tensor]) -> Any:
+        """What the network is called with as samples again; asked where samples vary."""
+        raise ModelError(f"{type(self).__name__} varies its samples and cannot read them back")
+
+    def inputs_of_module(self, module: nn.Module, samples: Any) -> Mapping[str, Any]:
+        """What a bare module is called with that teaches: what the network itself is."""
+        return self._inputs(self._features(samples, quietly=True))
+
+    def _taught(self, train: LabelledRows) -> tuple[Any, dict[str, torch.Tensor]]:
+        """The loss of a batch, and the teacher's answers (n, C) to the training rows.
+
+        They are computed once, before training. Where samples vary it is asked in each step
+        instead, about the samples as they are in that step: an answer to another form of a sample
+        would teach something wrong.
+        """
+        if self.distill_from is None:
+            return batch_loss, {}
+        teacher = Teacher(
+            self.distill_from, self.classes_ if self._by_class else None, self.inputs_of_module
+        )
+        told = current_session().on_event
+        if told is not None:
+            told({"phase": "teacher", "note": "asking the teacher"})
+        temperature = float(getattr(self, "temperature", 1.0))
+
+        def answers(samples: Any) -> torch.Tensor:
+            found = teacher.answers(samples)
+            return (
+                found if self._by_class else torch.as_tensor(self._standard(found.numpy())).float()
+            )
+
+        if self.varies_samples():
+            answers(taken(train.samples, np.arange(min(2, len(train.target)))))  # fail here
+            ask = lambda inputs: answers(self.samples_of(inputs))  # noqa: E731
+            return Distilling(self.distill_alpha, temperature, ask), {}
+        return Distilling(self.distill_alpha, temperature), {"teacher": answers(train.samples)}
 
     def _mode(self) -> Literal["min", "max"]:
         """Whether less or more of the watched score is better."""

@@ -14,6 +14,7 @@ A network may hold a part whose outputs are margins, which are no logits: that p
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -22,8 +23,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from stackwise.learning.row_blocks import outputs_of
+from stackwise.training.distillation import teacher_losses
 
-BESIDE = ("target", "weight", "row", "target_other", "share")
+BESIDE = ("target", "weight", "row", "target_other", "share", "teacher")
 """What stands in a batch beside the network's inputs."""
 
 
@@ -84,17 +86,67 @@ def batch_loss(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
     Samples that are mixed of two have `target_other` too, and `share` (B,): how much of the first
     they are.
     """
-    inputs = {name: tensor for name, tensor in batch.items() if name not in BESIDE}
-    output = model(**inputs)
-    head = margin_head(model)
+    return output_loss(model(**inputs_in(batch)), batch, margin_head(model))
+
+
+def inputs_in(batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What the network is called with of a batch."""
+    return {name: tensor for name, tensor in batch.items() if name not in BESIDE}
+
+
+def output_loss(
+    output: Tensor, batch: Mapping[str, Tensor], head: MarginHead | None = None
+) -> Tensor:
+    """`batch_loss` of what the network made of the batch, (B, C) or (B, k, C)."""
     of_rows = row_losses if head is None else head.row_losses
     losses = of_rows(output, batch["target"])
     if "share" in batch:
         share = batch["share"]
         losses = share * losses + (1 - share) * of_rows(output, batch["target_other"])
-    weight = batch["weight"]
-    loss = (losses * (weight if weight.ndim == 1 else weight.mean(1))).mean()
+    loss = _weighed(losses, batch["weight"])
     return loss if head is None else loss + head.row_penalty()
+
+
+def _weighed(losses: Tensor, weight: Tensor) -> Tensor:
+    return (losses * (weight if weight.ndim == 1 else weight.mean(1))).mean()
+
+
+@dataclass(frozen=True)
+class Distilling:
+    """The loss of a batch beside a teacher; called as `batch_loss` is.
+
+        alpha * loss of the targets + (1 - alpha) * loss of the teacher's answers
+
+    Attributes:
+        alpha: share of the targets. temperature: T, of classes.
+        ask: a network's inputs -> the teacher's answers, for batches that do not hold them as
+            `teacher`.
+    """
+
+    alpha: float
+    temperature: float = 2.0
+    ask: Callable[[dict[str, Tensor]], Tensor] | None = None
+
+    def __call__(self, model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+        """The weighted mean loss."""
+        return self.of_output(model(**inputs_in(batch)), batch, margin_head(model))
+
+    def of_output(
+        self, output: Tensor, batch: Mapping[str, Tensor], head: MarginHead | None = None
+    ) -> Tensor:
+        """The same of what the network made of the batch. Margins follow the teacher as logits."""
+        if self.alpha == 1:
+            return output_loss(output, batch, head)
+        if "teacher" in batch:
+            answers = batch["teacher"]
+        else:
+            assert self.ask is not None
+            answers = self.ask(inputs_in(batch))
+        output = output[:, None] if output.ndim == 2 else output
+        answers = (answers[:, None] if answers.ndim == 2 else answers).to(output.device)
+        losses = teacher_losses(output, answers, self.temperature).mean(1)  # over members
+        soft = (1 - self.alpha) * _weighed(losses, batch["weight"])
+        return soft + self.alpha * output_loss(output, batch, head) if self.alpha else soft
 
 
 def through_network(

@@ -20,7 +20,7 @@ from stackwise.findings import Findings
 from stackwise.learning.metrics import Metric, Problem, metric_for
 from stackwise.protocols import Judged, Part, RunLike
 from stackwise.tasks.images import showing
-from stackwise.tasks.images.estimators.pixels import Pixels, statistics
+from stackwise.tasks.images.estimators.pixels import Pixels, for_transformers, statistics
 from stackwise.tasks.images.loading import Choices, fingerprint, load_parts
 from stackwise.tasks.images.marks import recognises
 from stackwise.tasks.images.reading.holding import Pictures
@@ -196,12 +196,3 @@ class ImagesTask(LabelledTask):
 
     def _pixels(self, pictures: Pictures) -> Pixels:
         return Pixels(pictures, *self._statistics, self.shape[1:])
-
-
-def for_transformers(pictures: Pictures, config: Any) -> Pixels:
-    """Pictures as a vision model of transformers takes them."""
-    size = getattr(config, "image_size", 224)
-    height, width = (size, size) if isinstance(size, int) else tuple(size)
-    channels = int(getattr(config, "num_channels", 3))
-    half = np.full(channels, 0.5)
-    return Pixels(pictures, half, half, (height, width))
