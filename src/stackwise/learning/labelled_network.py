@@ -27,6 +27,7 @@ from stackwise.catalog import cards
 from stackwise.errors import DataError, ModelError, RunError
 from stackwise.file_bounds import within
 from stackwise.layers.arguments import NETWORKS, parts_of, place_of, with_parts
+from stackwise.layers.sweeps import sweeps_of, with_sweeps
 from stackwise.learning.labelled_estimator import LabelledEstimator, held_out_knobs
 from stackwise.learning.labelled_rows import LabelledRows, taken
 from stackwise.learning.metrics import Metric
@@ -327,7 +328,8 @@ class LabelledNetwork(NetworkLearner, LabelledEstimator):
                 "class": place_of(type(self.network_)),
                 "arguments": self.network_.arguments,
             }
-            | ({"parts": parts} if parts else {}),
+            | ({"parts": parts} if parts else {})
+            | ({"sweeps": sweeps} if (sweeps := sweeps_of(self.network_)) else {}),
             "history": self.history_,
             "best_epoch": self.best_epoch_,
         }
@@ -338,10 +340,11 @@ class LabelledNetwork(NetworkLearner, LabelledEstimator):
         path = folder / "model.safetensors"
         tensors = load_sparse(path)
         shapes = {name: tensor.shape for name, tensor in tensors.items()}
-        parts = record["network"].get("parts", [])
+        parts, told = record["network"].get("parts", []), record["network"].get("sweeps")
 
         def whole(**arguments: Any) -> nn.Module:
-            return with_parts(made(**arguments), parts, _network_class)
+            network = with_parts(made(**arguments), parts, _network_class)
+            return network if sweeps_of(network) else with_sweeps(network, told)
 
         network = within(whole, record["network"]["arguments"], shapes, path)
         try:

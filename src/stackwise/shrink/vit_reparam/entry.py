@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from stackwise.catalog import Knob, transform
 from stackwise.errors import KnobError, ModelError
-from stackwise.learning.trainable import Trainable, trainable
+from stackwise.learning.trainable import of_the_same_kind, trainable
 from stackwise.shrink.vit_reparam.branches import Mixing, Values
 from stackwise.shrink.vit_reparam.grouping import grouped, restored
 from stackwise.shrink.vit_reparam.learner import CARD
@@ -127,7 +127,7 @@ def vit_reparam(
     merged = merge(branched).eval()
     if not isinstance(deep, BranchedViT):
         merged = restored(merged, like=teacher.to(next(merged.parameters()).device)).eval()
-    return _of_the_same_kind(model, joined, merged)
+    return of_the_same_kind(model, joined, merged)
 
 
 def _depth(deep: nn.Module, depth: int | None) -> int:
@@ -144,13 +144,6 @@ def _depth(deep: nn.Module, depth: int | None) -> int:
             f"{', '.join(map(str, fitting)) or '1'}"
         )
     return depth
-
-
-def _of_the_same_kind(model: Any, joined: Trainable | None, network: nn.Module) -> Any:
-    if hasattr(model, "with_network"):
-        return model.with_network(network)
-    network.train(model.training)
-    return network if joined is None else joined.finish(network)
 
 
 @torch.no_grad()
