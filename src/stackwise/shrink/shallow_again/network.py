@@ -25,6 +25,9 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": functional.gelu,
 }
 Activation = Literal["relu", "tanh", "gelu"]
+MOST_NUMBERS, MOST_LEARNING = 1 << 18, 1 << 21
+"""Numbers in the output of a convolution for all layers up to which it is the faster form (with
+gradients: the second), see benchmarks/shallow-again.py."""
 
 
 class ResidualLayer(nn.Module):
@@ -45,8 +48,16 @@ class ResidualLayer(nn.Module):
 
     @staticmethod
     def together(layers: Sequence["ResidualLayer"], x: Tensor) -> Tensor:
-        """The sum of what several layers add to x, by one convolution."""
+        """The sum of what several layers add to x: by one convolution while its output is small,
+        for memory that is written and read again costs more than steps do.
+        """
         first = layers[0].conv
+        most = MOST_LEARNING if torch.is_grad_enabled() else MOST_NUMBERS
+        if not torch.compiler.is_compiling() and x.numel() * len(layers) > most:
+            added = layers[0].residual(x)
+            for layer in layers[1:]:
+                added = added + layer.residual(x)
+            return added
         weight = torch.cat([layer.conv.weight for layer in layers])
         bias = torch.cat([layer.conv.bias for layer in layers])  # type: ignore[misc]
         found = functional.conv2d(x, weight, bias, padding=first.padding)
