@@ -6,8 +6,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from stackwise.build.astroformer import ConvBlock, RelativeAttention, TransformerBlock
-from stackwise.build.astroformer.attention import resized_table
 from stackwise.errors import ModelError
+from stackwise.layers.relative_attention import resized_table
 
 
 def maps(channels: int, height: int, width: int, rows: int = 2) -> Tensor:
@@ -152,7 +152,7 @@ def test_a_block_with_its_path_dropped_is_its_shortcut():
     "make, message",
     [
         (lambda: RelativeAttention(8, 10, 4, (2, 2)), "width 10 is not divisible by head_dim 4"),
-        (lambda: RelativeAttention(8, 8, 4, (2, 2), relative="mlp"), "bias, post or none"),
+        (lambda: RelativeAttention(8, 8, 4, (2, 2), relative="mean"), "bias, mlp, post or none"),
         (lambda: attention(2, 3)(maps(5, 3, 3)), "made for maps of 2 x 3, got 3 x 3"),
     ],
 )

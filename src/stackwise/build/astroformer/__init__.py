@@ -13,8 +13,8 @@ from the paper: any size of picture is taken, filled up with zeros, and `resized
 network to another; two small sizes, and blocks of stride 1 that change the width, are ours.
 """
 
-from stackwise.build.astroformer.attention import RelativeAttention
 from stackwise.build.astroformer.blocks import ConvBlock, TransformerBlock
 from stackwise.build.astroformer.network import Astroformer
+from stackwise.layers.relative_attention import RelativeAttention
 
 __all__ = ["Astroformer", "ConvBlock", "RelativeAttention", "TransformerBlock"]

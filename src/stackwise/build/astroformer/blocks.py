@@ -17,9 +17,9 @@ With s = 2 `pool` and the shortcut average 2 x 2 places; where i != o the shortc
 
 from torch import Tensor, nn
 
-from stackwise.build.astroformer.attention import Relative, RelativeAttention
 from stackwise.layers.channel_norm import ChannelNorm
 from stackwise.layers.drop_path import DropPath
+from stackwise.layers.relative_attention import Relative, RelativeAttention
 
 EXPANSION = 4
 SQUEEZE = 0.25

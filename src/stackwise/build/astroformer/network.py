@@ -7,17 +7,17 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from stackwise.build.astroformer.attention import (
-    Relative,
-    RelativeAttention,
-    resized_table,
-)
 from stackwise.build.astroformer.blocks import ConvBlock, TransformerBlock, initialise
 from stackwise.errors import ModelError
 from stackwise.layers.arguments import keeps_arguments
 from stackwise.layers.drop_path import drop_rates
 from stackwise.layers.named_sizes import named_size
 from stackwise.layers.picture_size import fill_up, height_and_width, steps
+from stackwise.layers.relative_attention import (
+    Relative,
+    RelativeAttention,
+    resized_table,
+)
 
 Name = Literal["pico", "nano", "0", "1", "2", "3", "4", "5"]
 
