@@ -107,7 +107,7 @@ def learners(shape: tuple[int, int, int], classes: int, epochs: int) -> dict[str
             range(8, 64),
             lambda width: ResidualCNN(channels=channels, n_outputs=classes, width=width),
         )
-    budget = {"max_epochs": epochs, "batch_size": BATCH, "threads": 1}
+    budget: dict[str, Any] = {"max_epochs": epochs, "batch_size": BATCH, "threads": 1}
     ours = partial(MSMLPClassifier, size="pico", **budget)
     return {
         OURS: ours,

@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 
 from torch import nn
 
-from stackwise.build.ms_mlp.mix_shift import SHIFTS, Border, Order
-from stackwise.build.ms_mlp.network import MSMLP, Mixing, Name
+from stackwise.build.ms_mlp.mix_shift import SHIFTS
+from stackwise.build.ms_mlp.network import MSMLP
 from stackwise.catalog import Knob, learner
 from stackwise.layers.picture_size import steps
 from stackwise.tasks.images.estimators.learner import ImageClassifier, ImageRows
@@ -84,15 +84,11 @@ class MSMLPClassifier(ImageClassifier):
 
     def build_network(self, rows: ImageRows) -> nn.Module:
         """An `MSMLP` of the estimator's size."""
-        size: Name = self.size
-        mixing: Mixing = self.mixing
-        order: Order = self.order
-        border: Border = self.border
         network = MSMLP(
-            channels=rows.channels, image_size=rows.size, n_outputs=rows.n_outputs, size=size,
-            mixing=mixing, shifts=self.shifts, order=order, border=border, mirror=self.mirror,
-            hybrid=self.hybrid, mlp_ratio=self.mlp_ratio, drop_path=self.drop_path,
-            layer_scale=self.layer_scale,
+            channels=rows.channels, image_size=rows.size, n_outputs=rows.n_outputs, size=self.size,
+            mixing=self.mixing, shifts=self.shifts, order=self.order, border=self.border,
+            mirror=self.mirror, hybrid=self.hybrid, mlp_ratio=self.mlp_ratio,
+            drop_path=self.drop_path, layer_scale=self.layer_scale,
         )  # fmt: skip
         self.notes_ += idle_shifts(network, rows.size, self.shifts)
         return network
