@@ -49,6 +49,22 @@ def test_attention_equals_its_equation(height: int, width: int):
 
 
 @torch.no_grad()
+def test_offsets_through_an_mlp_are_a_table_that_fits_any_map():
+    small, large = attention(2, 3, relative="mlp"), attention(4, 5, relative="mlp")
+    large.load_state_dict(small.state_dict())
+    made, x = attention(2, 3), maps(5, 2, 3)
+    made.load_state_dict({n: t for n, t in small.state_dict().items() if "from" not in n}, False)
+    made.table.copy_(small.from_offsets(small.offsets))
+    assert torch.allclose(small(x), made(x), atol=1e-12)
+    hidden, _, last = small.from_offsets
+    offset = torch.tensor([-1.0, 2.0]).double()  # one row up, two to the right
+    by_hand = last.weight @ (hidden.weight @ (offset.sign() * (1 + offset.abs()).log())
+                             + hidden.bias).relu()  # fmt: skip
+    assert torch.allclose(small.bias()[:, 2, 3], large.bias()[:, 2, 5], atol=1e-12)
+    assert torch.allclose(small.bias()[:, 2, 3], by_hand, atol=1e-12)
+
+
+@torch.no_grad()
 def test_a_table_of_zeros_is_plain_attention_and_a_constant_changes_nothing():
     made, x = attention(), maps(5, 2, 3)
     before = made(x)

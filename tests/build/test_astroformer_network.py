@@ -70,16 +70,18 @@ def test_small_sizes_have_their_parameters_in_every_layout():
 
 def test_a_letter_changes_its_stage_only():
     plain, other = (set(network(layout=layout).state_dict()) for layout in ("CCCT", "CCTT"))
-    assert all(key.startswith("stages.2.") for key in plain ^ other)
+    assert all(key.startswith(("blocks.2.", "blocks.3.")) for key in plain ^ other)
     convolutions = network(layout="CCCC")
     assert not any(isinstance(module, RelativeAttention) for module in convolutions.modules())
     mixed = network(layout=("C", "C", "CT", "T"))
-    kinds = [type(block).__name__ for stage in mixed.stages for block in stage]
+    kinds = [type(block.body).__name__ for block in mixed.blocks]
     assert kinds == ["ConvBlock"] * 3 + ["TransformerBlock"] * 3
+    assert network(layout="C-C-CT-T").state_dict().keys() == mixed.state_dict().keys()
+    assert network(layout="C-C-C-T").state_dict().keys() == network().state_dict().keys()
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("relative", ["bias", "post", "none"])
+@pytest.mark.parametrize("relative", ["bias", "mlp", "post", "none"])
 @pytest.mark.parametrize("head_hidden", [True, 5, False])
 def test_a_network_is_resized(relative: str, head_hidden):
     model = network(relative=relative, head_hidden=head_hidden)
@@ -105,7 +107,7 @@ def test_a_picture_is_filled_up_to_whole_strides():
 
 def test_tables_of_offsets_are_not_decayed():
     names = network().no_weight_decay()
-    assert names == {f"stages.3.{place}.attention.table" for place in range(2)}
+    assert names == {f"blocks.{place}.body.attention.table" for place in (4, 5)}
 
 
 @pytest.mark.parametrize(

@@ -24,13 +24,14 @@ BESIDE = ("target", "weight", "row", "target_other", "share")
 """What stands in a batch beside the network's inputs."""
 
 
-def row_losses(output: Tensor, target: Tensor) -> Tensor:
+def row_losses(output: Tensor, target: Tensor, smoothing: float = 0.0) -> Tensor:
     """The loss of each row, averaged over members.
 
     Args:
         output: (B, C) or (B, k, C).
         target: (B,) or, where each member has rows of its own, (B, k); integer codes are classes
             and get cross-entropy, standardised numbers get the squared error.
+        smoothing: share of a class that is spread over all classes.
 
     Returns:
         (B,) losses.
@@ -44,24 +45,26 @@ def row_losses(output: Tensor, target: Tensor) -> Tensor:
         losses = (output.squeeze(-1).float() - target) ** 2
     else:
         flat = functional.cross_entropy(
-            output.flatten(0, 1).float(), target.flatten(), reduction="none"
-        )
+            output.flatten(0, 1).float(), target.flatten(), reduction="none",
+            label_smoothing=smoothing,
+        )  # fmt: skip
         losses = flat.view(-1, members)
     return losses.mean(1)
 
 
-def batch_loss(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+def batch_loss(model: nn.Module, batch: dict[str, Tensor], smoothing: float = 0.0) -> Tensor:
     """The weighted mean loss of a batch: the network's inputs, `target` and `weight`.
 
     Samples that are mixed of two have `target_other` too, and `share` (B,): how much of the first
-    they are.
+    they are. `smoothing` is that of `row_losses`.
     """
     inputs = {name: tensor for name, tensor in batch.items() if name not in BESIDE}
     output = model(**inputs)
-    losses = row_losses(output, batch["target"])
+    losses = row_losses(output, batch["target"], smoothing)
     if "share" in batch:
         share = batch["share"]
-        losses = share * losses + (1 - share) * row_losses(output, batch["target_other"])
+        other = row_losses(output, batch["target_other"], smoothing)
+        losses = share * losses + (1 - share) * other
     weight = batch["weight"]
     return (losses * (weight if weight.ndim == 1 else weight.mean(1))).mean()
 
