@@ -15,11 +15,12 @@ offsets through an MLP are ours; the recipe is one for thousands of pictures (se
 """
 
 from stackwise.build.astroformer.blocks import Block, ConvBlock, TransformerBlock
+from stackwise.build.astroformer.layouts import compare_layouts
 from stackwise.build.astroformer.learner import AstroformerClassifier
 from stackwise.build.astroformer.network import Astroformer
 from stackwise.layers.relative_attention import RelativeAttention
 
 __all__ = [
     "Astroformer", "AstroformerClassifier", "Block", "ConvBlock", "RelativeAttention",
-    "TransformerBlock",
+    "TransformerBlock", "compare_layouts",
 ]  # fmt: skip

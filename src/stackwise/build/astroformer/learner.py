@@ -25,6 +25,7 @@ from stackwise.training.rules import Backprop, Rule, decays
     paper="2304.05350",
     cost="trains one network",
     verified="tests/build/test_astroformer_parity.py",
+    names={"compare_layouts": "stackwise.build.astroformer.layouts:compare_layouts"},
     training={"lr": 2e-3, "batch_size": 64, "weight_decay": 0.05, "schedule": "cosine",
               "warmup": 0.1, "max_epochs": 50, "patience": None},
     presets={
