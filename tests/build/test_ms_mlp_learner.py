@@ -7,7 +7,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import stackwise
 from stackwise import MSMLPClassifier
-from stackwise.build.ms_mlp import MSMLP
+from stackwise.build.ms_mlp import MSMLP, HybridBlock
 from stackwise.build.ms_mlp.learner import idle_shifts
 from stackwise.errors import StackwiseError
 from stackwise.shrink.gradual_pruning import gradual_pruning
@@ -66,13 +66,14 @@ def test_every_knob_reaches_the_network():
     X, y = small_pictures(30)
     given = {
         "mixing": "even", "shifts": (0, 0, 1, 1, 1), "order": "mix-shift", "border": "zero",
-        "mirror": True, "hybrid": "parallel", "mlp_ratio": 2.0, "drop_path": 0.3,
-        "layer_scale": 0.5,
+        "mirror": True, "mlp_ratio": 2.0, "drop_path": 0.3, "layer_scale": 0.5,
     }  # fmt: skip
     network = MSMLPClassifier(**QUICK, **given).fit(X, y).network_
     kept = {name: network.arguments[name] for name in given}
     assert kept == given | {"shifts": [0, 0, 1, 1, 1]}
     assert network.blocks[-1].drop_path.p == pytest.approx(0.3)
+    hybrid = MSMLPClassifier(**QUICK, hybrid="parallel").fit(X, y).network_
+    assert {type(block) for block in hybrid.blocks} == {HybridBlock}
 
 
 def test_its_stack_is_the_list_of_its_blocks(fitted):
@@ -127,6 +128,7 @@ def test_it_is_pruned_on_a_task(fitted):
         ({"size": "huge"}, "size"),
         ({"shifts": (0, 1)}, "every group needs a shift and a size, got 2 and 5"),
         ({"drop_path": 1.5}, "drop_path"),
+        ({"hybrid": "parallel", "layer_scale": 0.5}, "hybrid have no layer scale, got 0.5"),
     ],
 )
 def test_impossible_knobs_are_refused(knobs: dict, message: str):

@@ -204,8 +204,8 @@ def _claims(fits: dict[str, PictureFits], seeds: list[int], about: str) -> list[
 
 
 def picture(record: dict[str, Any]) -> "Figure":
-    """Test accuracy on 28 x 28 digits with each way to mix over places, a dot a seed: all networks
-    have as many parameters, epochs and learning rates to choose among.
+    """Test accuracy on 28 x 28 digits with each way to mix over places, a dot a seed: with as many
+    epochs and learning rates to choose among, and, but for the two with attention, parameters.
     """
     found = numbers_of(record, "mixing-and-shifting-help")["test_accuracy_percent"]
     return dots({name: {"": values} for name, values in found.items()}, label="test accuracy, %")

@@ -102,6 +102,8 @@ class MSMLP(nn.Module):
         super().__init__()
         if hybrid not in (None, "parallel"):
             raise ModelError(f"hybrid must be parallel or None, got {hybrid!r}")
+        if hybrid and layer_scale is not None:
+            raise ModelError(f"blocks of the hybrid have no layer scale, got {layer_scale}")
         named = named_size(size, NETWORK_SIZES)
         self.widths = list(widths or named.widths)
         depths = list(depths or named.depths)
