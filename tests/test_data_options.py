@@ -107,7 +107,7 @@ def test_options_stand_before_and_behind_a_source_and_with_still_works(call):
         ),
         (
             ("fit", "decoder", "corpus.txt", "--target", "y"),
-            "--target is an option of a table; this data is a text",
+            "--target is an option of images or a table; this data is a text",
         ),
         (
             ("fit", "tabm", "t.csv", "--with", "length=8"),
@@ -123,7 +123,7 @@ def test_options_stand_before_and_behind_a_source_and_with_still_works(call):
         (("compare", "corpus.txt:y"), "has a header and no rows"),
         (
             ("apply", "gradual-pruning", "nowhere", "--max-rows", "3"),
-            "--max-rows is an option of a table, and no such data is read here",
+            "--max-rows is an option of images or a table, and no such data is read here",
         ),
     ],
 )
@@ -153,8 +153,16 @@ def test_an_option_under_its_older_name_is_read(call):
     assert task.options["split_seed"] == 3
     with pytest.raises(KnobError, match="a table has no option 'colour'"):
         open_task("table", "t.csv", {"colour": 1})
-    with pytest.raises(UnknownName, match="no task 'images'"):
-        open_task("images", "t.csv", {})
+    with pytest.raises(UnknownName, match="no task 'paintings'"):
+        open_task("paintings", "t.csv", {})
+
+
+def test_a_number_or_several_are_given_by_commas_or_by_repeating():
+    for given, size in ((["8"], (8, 8)), (["8,12"], (8, 12)), (["8", "12"], (8, 12))):
+        task = open_task("images", "digits", {"image_size": given, "max_rows": "60"})
+        assert task.shape[1:] == size
+    with pytest.raises(DataError, match="a side, or height and width"):
+        open_task("images", "digits", {"image_size": ["8", "9", "10"]})
 
 
 def test_the_index_says_what_load_takes():

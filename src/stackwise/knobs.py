@@ -347,5 +347,8 @@ def check_values(
                 hint += f" ({specs[close].knob.help}; {specs[close].describe()})"
             raise KnobError(f"{owner} has no knob {name!r}.{hint}")
         spec = specs[name]
+        several = isinstance(value, list) and all(isinstance(one, str) for one in value)
+        if texts and several and set(spec.types) & {"int", "float"}:
+            value = ",".join(value)  # a number or several: an option given once, or repeated
         checked[name] = spec.parse(value) if texts and isinstance(value, str) else spec.check(value)
     return checked

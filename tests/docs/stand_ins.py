@@ -28,7 +28,7 @@ def lay_out(place: Path, *, blocks: int = 4) -> None:
     """Write every stand-in below `place`; MODEL has so many blocks, four or more."""
     tables(place)
     texts(place)
-    photos(place)
+    pictures(place)
     for name in MODELS:
         shutil.copytree(small_language_model(), place / name)
     if blocks > 4:
@@ -55,12 +55,12 @@ def tables(place: Path) -> None:
     (place / "tables.toml").write_text(TABLES)
 
 
-def photos(place: Path) -> None:
-    """A folder of pictures with a folder a class, and one of pictures without."""
-    for number, (picture, label) in enumerate(zip(*small_pictures(40), strict=True)):
-        for folder in (place / "photos" / label, place / "new_photos"):
-            folder.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(picture).save(folder / f"{number}.png")
+def pictures(place: Path) -> None:
+    """Pictures, a folder a class, and some without a class."""
+    for number, (picture, label) in enumerate(zip(*small_pictures(60), strict=True)):
+        for folder in ("photos/" + label, *(["new_photos"] if number < 4 else [])):
+            (place / folder).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(picture).save(place / folder / f"{number}.png")
 
 
 def texts(place: Path) -> None:

@@ -31,7 +31,11 @@ GIVEN = {"gradual-pruning": "mlp", "skan": "skan"}
 """Pages whose commands begin with a run that is there, `runs/first`, and its method."""
 DEEP = {"gstack": 7}
 """Pages whose orders name more than four blocks of MODEL."""
-QUICKEST = {"table": ("lightgbm", "tabm"), "text": ("decoder",)}
+QUICKEST = {
+    "table": ("lightgbm", "tabm"),
+    "text": ("decoder",),
+    "images": ("linear", "residual-cnn"),
+}
 """By task, of the methods that a comparison would take by itself."""
 SEARCHED = {"table": ("lightgbm", "xgboost")}
 """The same where each is fitted dozens of times."""

@@ -157,7 +157,7 @@ def _end_of_study(study: Any, ending: str, as_json: bool) -> None:
         "not_begun": record["not_begun"],
         "limit": study.plan["limit"],
         "files": _files(folder, ("report.html", "study.json", "plan.json")),
-        "next": f"stackwise predict {study.kept.folder} NEW.{ending} -o predictions.{ending}",
+        "next": f"stackwise predict {study.kept.folder} NEW -o predictions.{ending}",
     }
     refit = record.get("refit")
     if refit is not None:
@@ -188,7 +188,7 @@ def _end_of_benchmark(bench: Any, ending: str, as_json: bool) -> None:
     document = {"folder": str(bench.folder)} | record
     document["winners"] = {name: str(study.winner.folder) for name, study in bench.studies.items()}
     document["files"] = _files(bench.folder, ("report.html", "benchmark.json", "plan.json"))
-    document["next"] = f"stackwise predict {bench.folder}/NAME NEW.{ending} -o predictions.{ending}"
+    document["next"] = f"stackwise predict {bench.folder}/NAME NEW -o predictions.{ending}"
     if not as_json:
         _table(
             ("method", "mean rank", "95 % interval", "best on"),

@@ -85,7 +85,7 @@ def fit(
             command=command(), track=track,
         )  # fmt: skip
     ending = data.kind.ending
-    following = f"stackwise predict {folder} NEW.{ending} -o predictions.{ending}"
+    following = f"stackwise predict {folder} NEW -o predictions.{ending}"
     end_of_run(run, as_json, following)
 
 

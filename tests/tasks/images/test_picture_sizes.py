@@ -51,5 +51,6 @@ def test_fine_stripes_become_grey_and_not_a_pattern():
 
 def test_a_size_is_a_side_or_two():
     assert asked_size(32) == (32, 32) and asked_size((16, 24)) == (16, 24)
+    assert asked_size([32]) == (32, 32)  # as a command line gives one value of a list
     with pytest.raises(DataError, match="at least 1 pixel"):
         asked_size(0)

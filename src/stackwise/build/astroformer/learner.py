@@ -76,7 +76,8 @@ class AstroformerClassifier(ImageClassifier):
             float, Knob("probability that a feature is dropped before the last layer", ge=0, lt=1)
         ] = 0.0,
         smoothing: Annotated[
-            float, Knob("share of a label that goes to all classes", ge=0, lt=1)
+            float,
+            Knob("share of a label that goes to all classes; not beside a teacher", ge=0, lt=1),
         ] = 0.1,
     ) -> None:
         """Three stages of convolution and one of attention."""
@@ -98,9 +99,12 @@ class AstroformerClassifier(ImageClassifier):
         )  # fmt: skip
 
     def build_rule(self, **watched: Any) -> Rule:
-        """Cross-entropy with smoothed labels; scores of the validation part are without."""
-        loss = partial(batch_loss, smoothing=self.smoothing)
-        return Backprop(loss, **self.rule_options(), **watched)
+        """Cross-entropy with smoothed labels; scores of the validation part are without, and so is
+        the loss beside a teacher, whose answers are smooth.
+        """
+        if watched.get("loss", batch_loss) is batch_loss:
+            watched["loss"] = partial(batch_loss, smoothing=self.smoothing)
+        return Backprop(**self.rule_options(), **watched)
 
     def decays(self, name: str, parameter: nn.Parameter) -> bool:
         """Tables of offsets do not decay, nor do biases and norms."""

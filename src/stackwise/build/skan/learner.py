@@ -252,7 +252,7 @@ class SKANKnobs(TableLearner):
                 way, choice, losses = race(
                     network, found, seen,
                     lambda candidate: self._learn(
-                        candidate, batches, epochs, share,
+                        candidate, batches, watched["loss"], epochs, share,
                         _told_of_candidate(tell, next(places), len(found)),
                     ),
                     lambda made: sign * watched["validate"](made)[watched["monitor"]],
@@ -273,13 +273,14 @@ class SKANKnobs(TableLearner):
         self,
         network: SKAN,
         batches: ArrayBatches,
+        loss: Any,
         epochs: int,
         seconds: float | None,
         told: OnEvent | None,
     ) -> None:
         """Train a candidate of the race, without weight decay, in the order of rows of the fit."""
         options = self.rule_options() | {"lr": self.lr * self.pruned_lr, "weight_decay": 0.0}
-        rule = Backprop(batch_loss, **options | {"warmup": 0.0})
+        rule = Backprop(loss, **options | {"warmup": 0.0})
         with session(on_event=told):
             train(network, rule, batches, max_epochs=epochs, seed=self.seed_,
                   precision=self.precision, device=self.device, time_limit=seconds)  # fmt: skip

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from stackwise.build.skan.layer import top
 from stackwise.build.skan.network import SKAN
-from stackwise.learning.outputs import batch_loss
 from stackwise.training.rules import Backprop, Loop
 
 COLDEST = 0.05
@@ -22,13 +21,16 @@ COLDEST = 0.05
 class GateRule(Backprop):
     """`Backprop` on the loss of the rows and the entropy of the gates."""
 
-    def __init__(self, *, entropy: float = 0.0, anneal: bool = False, **options: Any) -> None:
-        super().__init__(self._loss, **options)
+    def __init__(
+        self, loss: Any, *, entropy: float = 0.0, anneal: bool = False, **options: Any
+    ) -> None:
+        super().__init__(self._with_entropy, **options)
+        self.of_rows = loss
         self.entropy, self.anneal = entropy, anneal
         self.last: list[Tensor] = []
 
-    def _loss(self, model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
-        loss = batch_loss(model, batch)
+    def _with_entropy(self, model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+        loss: Tensor = self.of_rows(model, batch)
         if self.entropy and isinstance(model, SKAN):
             loss = loss + self.entropy * sum(layer.entropy() for layer in model.selectable)
         return loss

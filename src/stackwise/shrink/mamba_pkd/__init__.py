@@ -15,17 +15,15 @@ one factor is inferred, and so are the modes beside `residual`.
 """
 
 from stackwise.shrink.mamba_pkd.chain import (
-    checked_teacher,
-    distillation_loss,
     regression_loss,
     residual_loss,
-    soft_loss,
     staged,
     start_at_zero,
     until_sure,
 )
 from stackwise.shrink.mamba_pkd.cost import multiply_adds, shares, width_of_cost, within_budget
 from stackwise.shrink.mamba_pkd.network import Mamba, MambaBlock, decays
+from stackwise.training.distillation import checked_teacher, distillation_loss, soft_loss
 
 __all__ = [
     "Mamba", "MambaBlock", "checked_teacher", "decays", "distillation_loss", "multiply_adds",

@@ -20,7 +20,7 @@ from stackwise.findings import Findings
 from stackwise.learning.metrics import Metric, Problem, metric_for
 from stackwise.protocols import Judged, Part, RunLike
 from stackwise.tasks.images import showing
-from stackwise.tasks.images.estimators.pixels import Pixels, statistics
+from stackwise.tasks.images.estimators.pixels import Pixels, for_transformers, statistics
 from stackwise.tasks.images.loading import Choices, fingerprint, load_parts
 from stackwise.tasks.images.marks import recognises
 from stackwise.tasks.images.reading.holding import Pictures
@@ -111,7 +111,7 @@ class ImagesTask(LabelledTask):
         loaded = load_parts(source, choices)
         made = cls()
         made.title = "pictures" if isinstance(source, tuple) else title_of(source)
-        made.target = target or "label"
+        made.target = target
         made.problem = cast(Problem, "binary" if len(loaded.classes) == 2 else "multiclass")
         made.metric = metric_for(made.problem, metric or "accuracy")
         made.watched = None if metric is None else made.metric
@@ -119,6 +119,7 @@ class ImagesTask(LabelledTask):
         made._parts, made._groups = dict(loaded.parts), loaded.groups
         made.classes, made.names, made.notes = loaded.classes, loaded.names, loaded.notes
         made.data_hash = fingerprint(loaded.parts, made.options)
+        made.check_metric()
         return made
 
     @property
@@ -195,12 +196,3 @@ class ImagesTask(LabelledTask):
 
     def _pixels(self, pictures: Pictures) -> Pixels:
         return Pixels(pictures, *self._statistics, self.shape[1:])
-
-
-def for_transformers(pictures: Pictures, config: Any) -> Pixels:
-    """Pictures as a vision model of transformers takes them."""
-    size = getattr(config, "image_size", 224)
-    height, width = (size, size) if isinstance(size, int) else tuple(size)
-    channels = int(getattr(config, "num_channels", 3))
-    half = np.full(channels, 0.5)
-    return Pixels(pictures, half, half, (height, width))

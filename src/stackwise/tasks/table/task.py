@@ -127,6 +127,7 @@ class TableTask(LabelledTask):
         made.columns = loaded.described(choices)
         made.notes = loaded.notes
         made.data_hash = fingerprint(made._parts, made.target, made.problem, made.options)
+        made.check_metric()
         return made
 
     _parts: dict[Part, tuple[pd.DataFrame, np.ndarray]]
@@ -140,7 +141,7 @@ class TableTask(LabelledTask):
         """
         made = super().whole()
         made.__dict__.pop("contract", None)  # of the training part alone
-        made._found = usable_columns(made.part("train")[0], self.target, self._keep)
+        made._found = usable_columns(made.part("train")[0], str(self.target), self._keep)
         apart = [item for item in self.columns if item["kind"] in ("target", "dropped")]
         made.columns = [apart[0], *(column.report() for column in made._found), *apart[1:]]
         return made

@@ -63,7 +63,10 @@ def asked_size(size: int | Sequence[int]) -> Size:
     Raises:
         DataError: it is none.
     """
-    height, width = (size, size) if isinstance(size, int) else tuple(size)
+    sides = [size] if isinstance(size, int) else list(size)
+    if len(sides) not in (1, 2):
+        raise DataError(f"the image size is a side, or height and width, not {sides}")
+    height, width = sides[0], sides[-1]
     if height < 1 or width < 1:
         raise DataError(f"the image size {size} is not at least 1 pixel")
     return int(height), int(width)
