@@ -15,6 +15,7 @@ A network may hold a part whose outputs are margins, which are no logits: that p
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -53,13 +54,14 @@ def margin_head(network: nn.Module) -> MarginHead | None:
     return next(found, None)
 
 
-def row_losses(output: Tensor, target: Tensor) -> Tensor:
+def row_losses(output: Tensor, target: Tensor, smoothing: float = 0.0) -> Tensor:
     """The loss of each row, averaged over members.
 
     Args:
         output: (B, C) or (B, k, C).
         target: (B,) or, where each member has rows of its own, (B, k); integer codes are classes
             and get cross-entropy, standardised numbers get the squared error.
+        smoothing: share of a class that is spread over all classes.
 
     Returns:
         (B,) losses.
@@ -73,20 +75,21 @@ def row_losses(output: Tensor, target: Tensor) -> Tensor:
         losses = (output.squeeze(-1).float() - target) ** 2
     else:
         flat = functional.cross_entropy(
-            output.flatten(0, 1).float(), target.flatten(), reduction="none"
-        )
+            output.flatten(0, 1).float(), target.flatten(), reduction="none",
+            label_smoothing=smoothing,
+        )  # fmt: skip
         losses = flat.view(-1, members)
     return losses.mean(1)
 
 
-def batch_loss(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+def batch_loss(model: nn.Module, batch: dict[str, Tensor], smoothing: float = 0.0) -> Tensor:
     """The weighted mean loss of a batch: the network's inputs, `target` and `weight`; where the
     network's outputs are margins, the loss and the penalty of its head.
 
     Samples that are mixed of two have `target_other` too, and `share` (B,): how much of the first
-    they are.
+    they are. `smoothing` is that of `row_losses`.
     """
-    return output_loss(model(**inputs_in(batch)), batch, margin_head(model))
+    return output_loss(model(**inputs_in(batch)), batch, margin_head(model), smoothing)
 
 
 def inputs_in(batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -95,10 +98,13 @@ def inputs_in(batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def output_loss(
-    output: Tensor, batch: Mapping[str, Tensor], head: MarginHead | None = None
+    output: Tensor,
+    batch: Mapping[str, Tensor],
+    head: MarginHead | None = None,
+    smoothing: float = 0.0,
 ) -> Tensor:
     """`batch_loss` of what the network made of the batch, (B, C) or (B, k, C)."""
-    of_rows = row_losses if head is None else head.row_losses
+    of_rows = partial(row_losses, smoothing=smoothing) if head is None else head.row_losses
     losses = of_rows(output, batch["target"])
     if "share" in batch:
         share = batch["share"]

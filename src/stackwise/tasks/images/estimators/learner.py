@@ -34,10 +34,11 @@ from stackwise.training.knobs import distillation_knobs, temperature_knobs, trai
 def augmentation_knobs(
     *,
     augment: Annotated[
-        Literal["none", "shift", "photo", "strong"],
-        Knob("how training pictures are varied: shift moves them, photo mirrors too"),
+        Literal["none", "shift", "photo", "mixed", "strong"],
+        Knob("how training pictures are varied: shift moves them, photo mirrors too, mixed hides "
+             "no part of them"),
     ] = "shift",
-) -> None:
+) -> None:  # fmt: skip
     """How pictures are varied in training; each network has its own default."""
 
 
