@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from stackwise.build.skan.layer import top
-from stackwise.build.skan.network import SKAN
+from stackwise.build.skan.gates import top
+from stackwise.build.skan.network import SelectableNetwork
 from stackwise.learning.outputs import batch_loss
 from stackwise.training.rules import Backprop, Loop
 
@@ -29,13 +29,13 @@ class GateRule(Backprop):
 
     def _loss(self, model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
         loss = batch_loss(model, batch)
-        if self.entropy and isinstance(model, SKAN):
+        if self.entropy and isinstance(model, SelectableNetwork):
             loss = loss + self.entropy * sum(layer.entropy() for layer in model.selectable)
         return loss
 
     def step(self, loop: Loop, model: nn.Module, batch: Any) -> dict[str, Tensor]:
         """One step; the temperature depends on the step alone, so that a resume finds it."""
-        if self.anneal and isinstance(model, SKAN):
+        if self.anneal and isinstance(model, SelectableNetwork):
             for layer in model.selectable:
                 layer.temperature = COLDEST ** (loop.step / max(loop.total_steps, 1))
         return super().step(loop, model, batch)
@@ -44,7 +44,7 @@ class GateRule(Backprop):
     def validate(self, model: nn.Module) -> Mapping[str, float]:
         """The scores, and `switched`: gates whose first family is another than an epoch ago."""
         scores = dict(super().validate(model))
-        if isinstance(model, SKAN) and model.selectable:
+        if isinstance(model, SelectableNetwork) and model.selectable:
             now = [top(layer.gates.detach(), 1).cpu() for layer in model.selectable]
             if self.last:
                 changed = [(a & ~b).sum() for a, b in zip(now, self.last, strict=True)]
