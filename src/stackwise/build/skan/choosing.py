@@ -126,9 +126,9 @@ class ChoosesFamilies(LabelledNetwork):
         """Full training, selective training, and training of what pruning leaves."""
         patience = self.patience if held is not None else None
 
-        def rule(lr: float = 1.0, anneal: bool = False) -> GateRule:
+        def rule(lr: float = 1.0, **about: Any) -> GateRule:
             options = self.rule_options() | {"lr": self.lr * lr}
-            return GateRule(entropy=self.entropy, anneal=anneal, **options, **watched)
+            return GateRule(entropy=self.entropy, **about, **options, **watched)
 
         if self.keep == "all" or len(self.pool) == 1:
             return [Phase("full", rule(), batches, self.epochs(batches), patience)]
@@ -137,6 +137,7 @@ class ChoosesFamilies(LabelledNetwork):
         mode = "gumbel" if self.select == "gumbel" else "straight"
         mode = "soft" if self.select == "anneal" else mode
 
+        commits = rule(anneal=self.select == "anneal", settles_on=self._seen(batches))
         began = time.monotonic()
 
         def smaller(network: nn.Module) -> nn.Module:
@@ -152,8 +153,7 @@ class ChoosesFamilies(LabelledNetwork):
         return [
             Phase("full", rule(), batches, first, patience, ends_at=ENDS[0]),
             Phase(
-                "selective", rule(anneal=self.select == "anneal"), batches, second, keep="last",
-                ends_at=ENDS[1],
+                "selective", commits, batches, second, keep="last", ends_at=ENDS[1],
                 start=lambda network: network.set_mode(mode, self._least),  # type: ignore[operator]
             ),
             Phase(
@@ -161,6 +161,10 @@ class ChoosesFamilies(LabelledNetwork):
                 rebuild=lambda arguments: self.kind(**arguments),
             ),
         ]  # fmt: skip
+
+    def _seen(self, batches: ArrayBatches) -> dict[str, torch.Tensor]:
+        """Training rows as they are in prediction, over which scores and means are taken."""
+        return {name: tensor[: self.scored] for name, tensor in batches.tensors.items()}
 
     @property
     def _least(self) -> int:
@@ -183,10 +187,11 @@ class ChoosesFamilies(LabelledNetwork):
         """
         device = next(network.parameters()).device
         network.set_mode("soft")
-        seen = {name: tensor[: self.scored].to(device) for name, tensor in batches.tensors.items()}
+        seen = {name: tensor.to(device) for name, tensor in self._seen(batches).items()}
+        network.settle(seen)
         judged = seen
         if held is not None:
-            tensors = self._tensors(self._quietly(held.samples), held)
+            tensors = self._tensors(self._features(held.samples, quietly=True), held)
             judged = {name: tensor[: self.scored].to(device) for name, tensor in tensors.items()}
         tell, places = current_session().on_event, itertools.count()
         if tell is not None:

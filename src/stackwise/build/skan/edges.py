@@ -227,7 +227,8 @@ def skan_edges(
     tables["edges"] = pd.DataFrame(lines)
     tables["functions"] = pd.DataFrame(curves).astype(float)
     summary = {
-        "layers": len(network.layers), "edges": len(lines), "families": families, "used": used,
+        "layers": len(network.all_layers()), "edges": len(lines), "families": families,
+        "used": used,
         "parameters": sum(p.numel() for p in network.parameters()),
         "nodes": names,
     }  # fmt: skip

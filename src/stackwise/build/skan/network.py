@@ -61,6 +61,9 @@ class SelectableNetwork(nn.Module):
         """What the layer after `place` sees of the output of that one: here as it is."""
         return y
 
+    def settle(self, rows: Mapping[str, Tensor]) -> None:
+        """Take statistics that layers hold anew, over rows: here there are none."""
+
     def all_layers(self) -> list[nn.Module]:
         """The layers in their order, pruned or not."""
         return [getattr(holder, name) for holder, name in self.places()]

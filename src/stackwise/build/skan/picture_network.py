@@ -14,6 +14,7 @@ single number, which a normalisation over channels would break.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -46,6 +47,12 @@ class KANBlock(nn.Module):
         """What the block makes of its convolution."""
         y = self.norm(y)
         return F.max_pool2d(y, 2, ceil_mode=True) if self.halves else y
+
+    def settle(self, y: Tensor) -> None:
+        """Take the statistics of (B, after, H, W) for those of all pictures."""
+        assert self.norm.running_mean is not None and self.norm.running_var is not None
+        self.norm.running_mean.copy_(y.mean((0, 2, 3)))
+        self.norm.running_var.copy_(y.var((0, 2, 3)))
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, before, H, W) -> (B, after, H / 2, W / 2), or of the same sides."""
@@ -100,6 +107,20 @@ class SConvKAN(SelectableNetwork):
     def first(self, rows: Mapping[str, Tensor]) -> Tensor:
         """`pixels` as the first block sees them."""
         return self.scaled(rows["pixels"].movedim(1, -1)).movedim(-1, 1)
+
+    @torch.no_grad()
+    def settle(self, rows: Mapping[str, Tensor]) -> None:
+        """Take the statistics of each normalisation anew over rows, as the gates now act.
+
+        Those of training are of the families that were drawn, or of the whole mixture before it
+        was pruned.
+        """
+        was_training = self.training
+        x = self.eval().first(rows)
+        for block in self.blocks:
+            block.settle(y := block.layer(x))
+            x = block.after(y)
+        self.train(was_training)
 
     def after(self, place: int, y: Tensor) -> Tensor:
         """The rest of a block."""

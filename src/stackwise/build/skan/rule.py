@@ -20,11 +20,23 @@ COLDEST = 0.05
 
 
 class GateRule(Backprop):
-    """`Backprop` on the loss of the rows and the entropy of the gates."""
+    """`Backprop` on the loss of the rows and the entropy of the gates.
 
-    def __init__(self, *, entropy: float = 0.0, anneal: bool = False, **options: Any) -> None:
+    Args:
+        settles_on: rows over which a network that drew its families in training takes its
+            statistics anew before it is judged by those that lead.
+    """
+
+    def __init__(
+        self,
+        *,
+        entropy: float = 0.0,
+        anneal: bool = False,
+        settles_on: Mapping[str, Tensor] | None = None,
+        **options: Any,
+    ) -> None:
         super().__init__(self._loss, **options)
-        self.entropy, self.anneal = entropy, anneal
+        self.entropy, self.anneal, self.settles_on = entropy, anneal, settles_on
         self.last: list[Tensor] = []
 
     def _loss(self, model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
@@ -43,6 +55,9 @@ class GateRule(Backprop):
     @torch.no_grad()
     def validate(self, model: nn.Module) -> Mapping[str, float]:
         """The scores, and `switched`: gates whose first family is another than an epoch ago."""
+        if self.settles_on is not None and isinstance(model, SelectableNetwork):
+            device = next(model.parameters()).device
+            model.settle({name: rows.to(device) for name, rows in self.settles_on.items()})
         scores = dict(super().validate(model))
         if isinstance(model, SelectableNetwork) and model.selectable:
             now = [top(layer.gates.detach(), 1).cpu() for layer in model.selectable]

@@ -137,7 +137,9 @@ def prune(
         moved = (before - layer(x)).movedim(1, -1).flatten(0, -2).mean(0)
         layer.bias.add_(moved)
         x = chosen.after(place, before)
-    return chosen.pruned().train(network.training)
+    smaller = chosen.pruned()
+    smaller.settle(rows)
+    return smaller.train(network.training)
 
 
 def choices(
