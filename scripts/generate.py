@@ -176,8 +176,10 @@ def _part_words(name: str, part: dict[str, Any]) -> str:
 
 
 def benchmark_section(of: Card) -> str:
-    """A method's cost against peers."""
-    return benchmark_table(of.slug)
+    """A method's cost against peers: its benchmark, and further ones named `<slug>-<part>`."""
+    found = sorted((ROOT / "results" / "benchmarks").glob(f"{of.slug}-*.json"))
+    parts = [path.stem for path in found if path.stem not in cards()]
+    return "\n\n".join(benchmark_table(name) for name in (of.slug, *parts))
 
 
 def benchmark_table(name: str) -> str:

@@ -86,23 +86,26 @@ class SConvKANClassifier(ChoosesFamilies, ImageClassifier):
         Raises:
             DataError: the sentence says which batches would fit.
         """
-        self._fitting = max(1, MOST_BYTES // self._picture_bytes(rows))
+        size, wanted = self.network_size_, self._batch_size(len(rows))
         refuse_beyond(
-            MOST_BYTES, self._batch_size(len(rows)) * self._picture_bytes(rows),
-            f"basis maps of pictures of {rows.size[0]} x {rows.size[1]} in a step of "
-            f"{self._batch_size(len(rows))}",
-            f"{MOST_BYTES / 2**30:.2g} GiB",
-            f"batch_size={self._fitting} would fit",
+            MOST_BYTES, wanted * self._picture_bytes(),
+            f"basis maps of pictures of {size[0]} x {size[1]} in a step of {wanted}",
+            f"{MOST_BYTES / 2**30:.2g} GiB", f"batch_size={self._fitting} would fit",
         )  # fmt: skip
 
-    def _picture_bytes(self, rows: ImageRows) -> int:
+    def _picture_bytes(self) -> int:
         """What a training step holds of a picture."""
         sizes = sum(basis(f, 1, grid=self.grid, degree=self.degree).size for f in self.pool)
-        (height, width), before, values = rows.size, rows.channels, 0
+        before, (height, width), values = self.image_shape_[0], self.network_size_, 0
         for after in self.channels:
             values += before * sizes * height * width
             before, height, width = int(after), -(-height // 2), -(-width // 2)
         return 4 * VALUES * values
+
+    @property
+    def _fitting(self) -> int:
+        """Pictures in a step that fit."""
+        return max(1, MOST_BYTES // self._picture_bytes())
 
     def _batch_size(self, rows: int) -> int:
         """As many as fit where nobody says how many."""
