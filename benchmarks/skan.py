@@ -23,7 +23,7 @@ from torch.nn import functional as F
 
 from side_by_side import alternate, line
 from stackwise.build.skan import SKAN
-from stackwise.build.skan.layer import top
+from stackwise.build.skan.gates import top
 
 SIZES = {
     "10-16-1, 128 rows": ([10, 16, 1], 128, 41),

@@ -73,6 +73,19 @@ def picture_of(slug: str) -> tuple[str, str] | None:
     return svg, " ".join((draw.__doc__ or "").split("\n\n")[0].split())
 
 
+def further_pictures(slug: str) -> dict[str, str]:
+    """The SVGs of what a method's evidence module draws besides (`FIGURES`), by file name, for the
+    text of its page.
+    """
+    record = committed(slug)
+    module = importlib.import_module(f"stackwise.evidence.{slug.replace('-', '_')}")
+    found = {}
+    for name, draw in getattr(module, "FIGURES", {}).items() if record else ():
+        with _stable(f"{slug}-{name}"):
+            found[f"{slug}-{name}"] = as_svg(draw(record))
+    return found
+
+
 def comparison() -> dict[str, Any]:
     """The committed comparison on several tables."""
     path = ROOT / "results" / "comparison" / "comparison.json"
@@ -149,14 +162,16 @@ def chooser(methods: Mapping[str, Card]) -> list[tuple[str, ...]]:
     Rows of one thing that a reader has stand together, in the order of the verbs.
     """
     times = fitting_times()
+    timed = next(card.title for card in tasks().values() if card.first)
     rows = []
     for verb in VERBS:
         for of in (of for of in methods.values() if of.verb == verb):
-            cost = of.cost
-            if of.slug in times:
-                cost += f"; {times[of.slug]:.2g} times an MLP's fitting time"
             take = f"[`{of.slug}`](methods/{of.slug}.md): {of.title}"
-            rows += [(have, WANTS[verb], take, cost, evidence_words(of)) for have in _haves(of)]
+            for have in _haves(of):
+                cost = of.cost
+                if of.slug in times and have == timed:
+                    cost += f"; {times[of.slug]:.2g} times an MLP's fitting time"
+                rows.append((have, WANTS[verb], take, cost, evidence_words(of)))
     order = list(dict.fromkeys(row[0] for row in rows))
     return sorted(rows, key=lambda row: order.index(row[0]))
 

@@ -5,7 +5,8 @@
 - docs/methods/<slug>.md: the knobs, the evidence and the benchmarks between their markers. The
   rest of a page is written by hand; a method without a page gets one that holds its card.
 - docs/figures/<slug>.svg: the picture that a method's evidence module draws of the committed
-  evidence (`picture(record)`); its page and the gallery show it.
+  evidence (`picture(record)`); its page and the gallery show it. What it draws besides (`FIGURES`,
+  by name) is docs/figures/<slug>-<name>.svg, for the text of its page.
 - docs/index.md: a chooser and the gallery (gallery.py); README.md: one picture a verb.
 - docs/scale.md, stack.md, training.md: benchmarks that are of no method.
 - docs/compare.md: the committed comparison on several tables, from results/comparison.
@@ -19,7 +20,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from gallery import Pictures, chooser, comparison, gallery, one_a_verb, picture_of, ranks_picture
+from gallery import (
+    Pictures,
+    chooser,
+    comparison,
+    further_pictures,
+    gallery,
+    one_a_verb,
+    picture_of,
+    ranks_picture,
+)
 from usage import usage_section
 
 from stackwise.catalog import VERBS, Card, cards
@@ -67,7 +77,7 @@ def knob_table(specs: dict[str, KnobSpec], changed: dict[str, Any] | None = None
 
 def knobs_section(of: Card) -> str:
     """The knobs of a method; those that it shares with every learner are named, not repeated."""
-    found = {name: spec for entry in of.entries for name, spec in entry.knobs.items()}
+    found = of.knobs
     shared = shared_knobs() if "learner" in of.kinds else {}
     own = {name: spec for name, spec in found.items() if name not in shared}
     other = {
@@ -87,14 +97,25 @@ def knobs_section(of: Card) -> str:
         words = ", ".join(f"`{name}={spec.default}`" for name, spec in other.items())
         parts.append(f"Defaults of its own among them: {words}.")
     if of.presets:
-        rows = [
-            (f"`{name}`", ", ".join(f"`{k}={v}`" for k, v in values.items()) or "the defaults")
-            for name, values in of.presets.items()
-        ]
-        parts.append(table(("preset", "sets"), rows))
+        parts.append(table(("preset", "sets"), preset_rows(of.presets)))
+    for entry in of.entries:
+        if own_defaults := of.own_defaults(entry):
+            words = ", ".join(f"`{name}={value}`" for name, value in own_defaults.items())
+            parts.append(f"`{entry.name}` begins with others: {words}.")
+        if entry.presets:
+            head = ("preset", f"sets for `{entry.name}`")
+            parts.append(table(head, preset_rows(entry.presets)))
     if of.verified:
         parts.append(f"Held against the authors' own code by `{of.verified}`.")
     return "\n\n".join(parts)
+
+
+def preset_rows(presets: dict[str, dict[str, Any]]) -> list[tuple[str, str]]:
+    """A row a preset."""
+    return [
+        (f"`{name}`", ", ".join(f"`{k}={v}`" for k, v in values.items()) or "the defaults")
+        for name, values in presets.items()
+    ]
 
 
 def number(value: Any) -> str:
@@ -126,6 +147,7 @@ def evidence_section(of: Card) -> str:
         f"Measured at scale `{record['scale']}` in {record['seconds']:.0f} s on "
         f"{machine_words(record)}; commit `{record['commit']}`; seeds "
         f"{', '.join(map(str, seeds)) or 'none'}. Again: `{record['command']}`",
+        *(_part_words(name, one) for name, one in record.get("parts", {}).items()),
         *([f"![{drawn[1]}](../figures/{of.slug}.svg)\n\n{drawn[1]}"] if drawn else []),
         table(
             ("claim", "verdict"),
@@ -144,9 +166,20 @@ def evidence_section(of: Card) -> str:
     return "\n\n".join(parts)
 
 
+def _part_words(name: str, part: dict[str, Any]) -> str:
+    """Where the claims of a part that was measured alone come from."""
+    return (
+        f"The part `{name}` ({', '.join(part['claims'])}) was measured alone in "
+        f"{part['seconds']:.0f} s on {machine_words(part)}; commit `{part['commit']}`. Again: "
+        f"`{part['command']}`"
+    )
+
+
 def benchmark_section(of: Card) -> str:
-    """A method's cost against peers."""
-    return benchmark_table(of.slug)
+    """A method's cost against peers: its benchmark, and further ones named `<slug>-<part>`."""
+    found = sorted((ROOT / "results" / "benchmarks").glob(f"{of.slug}-*.json"))
+    parts = [path.stem for path in found if path.stem not in cards()]
+    return "\n\n".join(benchmark_table(name) for name in (of.slug, *parts))
 
 
 def benchmark_table(name: str) -> str:
@@ -310,6 +343,11 @@ def made() -> dict[Path, str]:
         ROOT / "docs" / "index.md": first_page(methods, pictures),
         ROOT / "docs" / "figures" / "comparison.svg": ranks_picture(),
         **{ROOT / "docs" / "figures" / f"{slug}.svg": svg for slug, (svg, _) in pictures.items()},
+        **{
+            ROOT / "docs" / "figures" / f"{name}.svg": svg
+            for slug in methods
+            for name, svg in further_pictures(slug).items()
+        },
         ROOT / "docs" / "methods" / "index.md": index_page(methods),
         compare: between(
             compare.read_text(encoding="utf-8"), "comparison", comparison_section(), "Eight tables"

@@ -9,11 +9,12 @@ SIDE_BY_SIDE = (
 
 
 def usage_section(of: Card) -> str:
-    """Each way into a method: a learner, a transform, a probe."""
-    shown: dict[str, Entry] = {}
+    """Each way into a method: a learner of each task, a transform, a probe."""
+    shown: dict[tuple[str, ...], Entry] = {}
     for entry in of.entries:
         if entry.kind != "ensemble":
-            shown[entry.kind] = entry  # of a classifier and a regressor the second
+            of_task = entry.tasks if entry.kind == "learner" else ()
+            shown[entry.kind, *of_task] = entry  # of a classifier and a regressor the second
     parts = [
         SIDE_BY_SIDE.format(command=_command(of, entry), code=_code(entry))
         for entry in shown.values()

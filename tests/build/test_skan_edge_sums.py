@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from stackwise.build.skan import FAMILIES, SKAN, SelectableKANLayer
-from stackwise.build.skan.layer import top
+from stackwise.build.skan.gates import top
 from stackwise.build.skan.selection import scores
 from stackwise.learning.outputs import batch_loss
 

@@ -7,6 +7,7 @@ import copy
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import log_loss
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from torch import nn
 from torch.nn import functional
@@ -127,7 +128,11 @@ def test_a_little_training_mends_what_the_cut_broke():
     deep.fit(X, y)
 
     def loss(learner) -> float:
-        return float(-np.log(learner.predict_proba(X)[np.arange(90), np.searchsorted(deep.classes_, y)]).mean())
+        return float(
+            -np.log(
+                learner.predict_proba(X)[np.arange(90), np.searchsorted(deep.classes_, y)]
+            ).mean()
+        )
 
     cut, mended = shallow_again(deep), shallow_again(deep, (X, y), epochs=20, lr=5e-3)
     assert loss(deep) < loss(mended) < loss(cut)

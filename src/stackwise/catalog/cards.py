@@ -52,6 +52,7 @@ class Entry:
         takes: the kinds of models that a transform or a probe takes. gives: what a transform
             makes of them; "same" for a model of the kind that it took.
         reads: "task" where its data is a task; "source" where it reads a file by itself.
+        presets: its own, by name, where they differ from those of the card.
     """
 
     kind: Kind
@@ -68,6 +69,7 @@ class Entry:
     takes: tuple[str, ...] = ()
     gives: str = "same"
     reads: Literal["task", "source"] = "task"
+    presets: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -107,6 +109,7 @@ class Entry:
             "takes": list(self.takes),
             "gives": self.gives,
             "reads": self.reads,
+            "presets": self.presets,
         }
 
     @classmethod
@@ -146,6 +149,22 @@ class Card:
     most_rows: int | None = None
     variants: dict[str, dict[str, Any]] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def knobs(self) -> dict[str, KnobSpec]:
+        """The knobs of its entries, each as the first has it."""
+        found: dict[str, KnobSpec] = {}
+        for entry in self.entries:
+            found = {**entry.knobs, **found}
+        return {name: found[name] for entry in self.entries for name in entry.knobs}
+
+    def own_defaults(self, entry: Entry) -> dict[str, Any]:
+        """The defaults of an entry that are others than those of `knobs`."""
+        first = self.knobs
+        return {
+            name: spec.default for name, spec in entry.knobs.items()
+            if spec.default != first[name].default
+        }  # fmt: skip
 
     @property
     def tasks(self) -> tuple[str, ...]:

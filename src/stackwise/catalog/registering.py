@@ -282,7 +282,11 @@ def _add(said: _Said, target: Any, entry: Entry) -> Card:
         )  # fmt: skip
     known.paper = known.paper or said.paper
     known.cost = known.cost or said.cost
-    known.presets |= {name: dict(values) for name, values in (said.presets or {}).items()}
+    presets = {name: dict(values) for name, values in (said.presets or {}).items()}
+    if known.presets and presets and presets != known.presets:
+        entry.presets = presets  # on other data other values serve
+    else:
+        known.presets |= presets
     known.verified = known.verified or said.verified
     known.entries.append(entry)
     target.__stackwise_slug__ = slug
@@ -390,7 +394,7 @@ def preset_values(of: Card, preset: str | None, entry: Entry) -> dict[str, Any]:
     if preset not in of.presets and preset not in ("quick", "best"):
         names = sorted({*of.presets, "quick", "standard", "best"})
         raise KnobError(f"{of.slug} has no preset {preset!r}.{nearest(preset, names)}")
-    values = of.presets.get(preset, {})
+    values = (entry.presets or of.presets).get(preset, {})
     # a card's entries of several kinds share its presets: each takes the knobs that it has
     elsewhere = {name for other in of.entries for name in other.knobs} - set(entry.knobs)
     return entry.check({name: v for name, v in values.items() if name not in elsewhere})

@@ -1,6 +1,6 @@
 """The commands that tell of methods: list, show."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -101,17 +101,20 @@ def show(
     _print(of.summary)
     if of.paper:
         _print(f"Source: arXiv {of.paper}")
-    knobs = {name: spec for entry in of.entries for name, spec in entry.knobs.items()}
     _table(
         ("knob", "default", "takes", "what it is"),
         [
             (name, "required" if spec.required else spec.default, spec.describe(), spec.knob.help)
-            for name, spec in knobs.items()
+            for name, spec in of.knobs.items()
         ],
     )
     for name, values in of.presets.items():
-        words = ", ".join(f"{knob}={value}" for knob, value in values.items())
-        _print(f"preset {name}: {words or 'the defaults'}")
+        _print(f"preset {name}: {_settings(values)}")
+    for entry in of.entries:
+        if own := of.own_defaults(entry):
+            _print(f"{entry.name} begins with {_settings(own)}")
+        for name, values in entry.presets.items():
+            _print(f"preset {name} of {entry.name}: {_settings(values)}")
     if evidence:
         _print(f"evidence at scale {evidence['scale']} (commit {evidence['commit']}):")
         _table(
@@ -127,3 +130,7 @@ def show(
         "probe": f"stackwise probe {slug} MODEL",
     }[kind]
     _print(f"Next: {first}")
+
+
+def _settings(values: dict[str, Any]) -> str:
+    return ", ".join(f"{knob}={value}" for knob, value in values.items()) or "the defaults"

@@ -15,6 +15,9 @@ from stackwise.errors import RunError
 def evidence(
     slugs: Annotated[list[str] | None, typer.Argument(help="Methods; all by default.")] = None,
     scale: Annotated[str, typer.Option(help="smoke, cpu or gpu.")] = "smoke",
+    part: Annotated[
+        str | None, typer.Option(help="Measure one part, into the record that is there.")
+    ] = None,
     out: Out = None,
     as_json: Json = False,
     debug: Debug = False,
@@ -26,7 +29,7 @@ def evidence(
     chosen = [card(slug).slug for slug in slugs] if slugs else list(cards(baselines=False))
     documents = []
     for slug in chosen:
-        path = measuring.run(slug, scale, out=out or Path("results") / "evidence")
+        path = measuring.run(slug, scale, out=out or Path("results") / "evidence", part=part)
         document = json.loads(path.read_text(encoding="utf-8"))
         documents.append(document | {"file": str(path)})
         if not as_json:

@@ -5,7 +5,8 @@ Seven functions that differ in which family suits them, with some hundred rows t
 weights that do best on the same validation rows; the test rows are used once a model. Errors are
 in deviations of the target. "Best family" tries every family as a network of its own and keeps the
 best on validation rows: the honest rival, at as many times the cost. The race that chooses inside
-S-KAN takes further steps: its candidates are trained and thrown away.
+S-KAN takes further steps: its candidates are trained and thrown away. What is claimed of pictures
+is in `skan_pictures`.
 """
 
 import warnings
@@ -16,6 +17,7 @@ import numpy as np
 from scipy.special import j0
 
 from stackwise.build.skan import OutsideRange, SKANClassifier, SKANRegressor
+from stackwise.evidence import skan_pictures
 from stackwise.evidence.claims import Claim, Scale, judge
 from stackwise.evidence.pictures import dots, numbers_of
 from stackwise.tasks.table.baselines import MLPClassifier, MLPRegressor
@@ -133,6 +135,11 @@ def _width(inputs: int, parameters: int, outputs: int = 1) -> int:
 
 def measure(scale: Scale) -> list[Claim]:
     """The claims of S-KAN."""
+    return [claim for part in PARTS.values() for claim in part(scale)]
+
+
+def measure_tables(scale: Scale) -> list[Claim]:
+    """The claims about functions and tables."""
     bench = Bench(scale)
     bench.measure()
     seeds = list(bench.settings["seeds"])
@@ -264,6 +271,11 @@ def _table_error(task: TableTask, model: Any, X: Any, y: np.ndarray) -> float:
 
 def _rounded(values: np.ndarray) -> Any:
     return np.round(values, 4).tolist()
+
+
+PARTS = {"tables": measure_tables, "pictures": skan_pictures.measure}
+"""What can be measured alone: `stackwise evidence skan --scale cpu --part pictures`."""
+FIGURES = {"pictures": skan_pictures.picture}
 
 
 def picture(record: dict[str, Any]) -> "Figure":

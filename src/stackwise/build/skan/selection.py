@@ -20,8 +20,9 @@ import torch
 from torch import Tensor, nn
 
 from stackwise.build.skan.edge_sums import slopes_of
-from stackwise.build.skan.layer import SelectableKANLayer, top
-from stackwise.build.skan.network import SKAN
+from stackwise.build.skan.gates import SelectableEdges, top
+from stackwise.build.skan.layer import SelectableKANLayer
+from stackwise.build.skan.network import SelectableNetwork
 
 Score = Literal["gate", "contribution", "taylor", "ablation", "random"]
 Loss = Callable[[nn.Module, dict[str, Tensor]], Tensor]
@@ -29,11 +30,13 @@ Choice = list[Tensor]
 """For each layer a bool tensor in the shape of its gates: the families that stay."""
 
 
-def scores(network: SKAN, how: Score, rows: dict[str, Tensor], loss: Loss) -> list[Tensor]:
+def scores(
+    network: SelectableNetwork, how: Score, rows: dict[str, Tensor], loss: Loss
+) -> list[Tensor]:
     """The score of every family, for each layer in the shape of its gates.
 
     Args:
-        rows: `numeric` and `categorical`, with what `loss(network, rows)` asks for besides.
+        rows: the network's inputs by name, with what `loss(network, rows)` asks for besides.
     """
     soft = copy.deepcopy(network).eval().set_mode("soft")
     layers = soft.selectable
@@ -54,7 +57,7 @@ def scores(network: SKAN, how: Score, rows: dict[str, Tensor], loss: Loss) -> li
 
 @torch.no_grad()
 def _ablation(
-    network: SKAN, layer: SelectableKANLayer, rows: dict[str, Tensor], loss: Loss
+    network: SelectableNetwork, layer: SelectableEdges, rows: dict[str, Tensor], loss: Loss
 ) -> Tensor:
     whole = layer.given
     assert whole is not None
@@ -70,27 +73,46 @@ def _ablation(
 
 
 @torch.no_grad()
-def _contributions(network: SKAN, rows: Mapping[str, Tensor]) -> list[Tensor]:
+def _contributions(network: SelectableNetwork, rows: Mapping[str, Tensor]) -> list[Tensor]:
     found = []
-    x = network.features(rows["numeric"], rows["categorical"])
-    for layer in network.selectable:
+    x = network.first(rows)
+    for place, layer in enumerate(network.selectable):
         by_edge = torch.stack([_variance(layer, family, x) for family in layer.pool], -1)
-        dims = {"node": (0,), "edge": (), "output": (1,), "layer": (0, 1)}[layer.per]
-        mean = by_edge.mean(dims) if dims else by_edge
-        found.append(layer.soft().abs() * mean.clamp_min(0).sqrt())
-        x = layer(x)
+        found.append(layer.soft().abs() * _by_gate(layer, by_edge).clamp_min(0).sqrt())
+        x = network.after(place, layer(x))
     return found
 
 
-def _variance(layer: SelectableKANLayer, family: str, x: Tensor) -> Tensor:
-    """(n_out, n_in) of each edge function of a family over the rows of (B, n_in)."""
-    numbers = slice(0, layer.n_in - layer.two_valued)
-    values = layer.bases[family](x[:, numbers], numbers)
+def _by_gate(layer: SelectableEdges, by_edge: Tensor) -> Tensor:
+    """(n_out, n_in / groups, *taps, M) as means over the edges of each gate."""
+    if layer.per == "edge":
+        return by_edge
+    if layer.per == "output":
+        return by_edge.flatten(1, -2).mean(1)
+    if layer.per == "layer":
+        return by_edge.flatten(0, -2).mean(0)
+    # the edges of an input lead to the outputs of its group
+    of_tap = by_edge.unflatten(0, (layer.groups, -1)).mean(1).flatten(0, 1)
+    return of_tap if layer.per == "tap" else of_tap.flatten(1, -2).mean(1) if layer.taps else of_tap
+
+
+def _variance(layer: SelectableEdges, family: str, x: Tensor) -> Tensor:
+    """(n_out, n_in / groups, *taps) of each edge function of a family over the rows of (B, n_in),
+    or over the pixels of (B, n_in, H, W).
+    """
+    two_valued = layer.two_valued if isinstance(layer, SelectableKANLayer) else 0
+    numbers = slice(0, layer.n_in - two_valued)
+    flat = x if x.ndim == 2 else x.movedim(1, -1).flatten(0, -2)
+    values = layer.bases[family](flat[:, numbers], numbers)
     centred = values - values.mean(0)
-    spread = torch.einsum("bik,bil->ikl", centred, centred) / len(x)
+    spread = torch.einsum("bik,bil->ikl", centred, centred) / len(flat)
     c = layer.coefficients[family][:, numbers]
+    if layer.taps:
+        # a tap sees every pixel of its channel, but for those at a border
+        c, spread = c.unflatten(0, (layer.groups, -1)), spread.unflatten(0, (layer.groups, -1))
+        return torch.einsum("gjihwk,gikl,gjihwl->gjihw", c, spread, c).flatten(0, 1)
     found = torch.einsum("jik,ikl,jil->ji", c, spread, c)
-    if not layer.two_valued:
+    if not two_valued:
         return found
     # phi is a line there: of a share p of ones its variance is p (1 - p) times the slope squared
     hot = slice(numbers.stop, None)
@@ -100,23 +122,32 @@ def _variance(layer: SelectableKANLayer, family: str, x: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def prune(network: SKAN, choice: Choice, rows: Mapping[str, Tensor]) -> SKAN:
+def prune(
+    network: SelectableNetwork, choice: Choice, rows: Mapping[str, Tensor]
+) -> SelectableNetwork:
     """The network of the chosen families alone; means of what goes move into the biases.
 
     The mean is taken over `rows`, so that the inputs of the next layer keep their place.
     """
     chosen = copy.deepcopy(network).eval()
-    x = chosen.features(rows["numeric"], rows["categorical"])
-    for layer, kept in zip(chosen.selectable, choice, strict=True):
+    x = chosen.first(rows)
+    for place, (layer, kept) in enumerate(zip(chosen.selectable, choice, strict=True)):
         before = layer(x)
         layer.select(kept.float(), int(kept.sum(-1).flatten()[0]))
-        layer.bias.add_((before - layer(x)).mean(0))
-        x = before
-    return chosen.pruned().train(network.training)
+        moved = (before - layer(x)).movedim(1, -1).flatten(0, -2).mean(0)
+        layer.bias.add_(moved)
+        x = chosen.after(place, before)
+    smaller = chosen.pruned()
+    smaller.settle(rows)
+    return smaller.train(network.training)
 
 
 def choices(
-    network: SKAN, keep: int, rows: dict[str, Tensor], loss: Loss, ways: tuple[Score, ...]
+    network: SelectableNetwork,
+    keep: int,
+    rows: dict[str, Tensor],
+    loss: Loss,
+    ways: tuple[Score, ...],
 ) -> dict[str, Choice]:
     """The choice of each score by its name; where one family stays, also each family everywhere."""
     found: dict[str, Choice] = {
@@ -128,18 +159,18 @@ def choices(
     return found
 
 
-def _only(layer: SelectableKANLayer, place: int) -> Tensor:
+def _only(layer: SelectableEdges, place: int) -> Tensor:
     mask = torch.zeros_like(layer.gates, dtype=torch.bool)
     mask[..., place] = True
     return mask
 
 
 def race(
-    network: SKAN,
+    network: SelectableNetwork,
     candidates: Mapping[str, Choice],
     rows: Mapping[str, Tensor],
-    learn: Callable[[SKAN], None],
-    judge: Callable[[SKAN], float],
+    learn: Callable[[SelectableNetwork], None],
+    judge: Callable[[SelectableNetwork], float],
 ) -> tuple[str, Choice, dict[str, float]]:
     """Prune by each choice, train shortly, and keep the choice of the smallest loss.
 
