@@ -61,7 +61,7 @@ class MSMLP(nn.Module):
         channels, image_size, n_outputs: of the pictures ((height, width) or one side), and of the
             answer. The size is only checked against the least that there is.
         size: `tiny`, `small` and `base` are the paper's, `pico` and `nano` are for small pictures.
-            The next six arguments replace what it says where they are not None.
+            The next three, drop_path and layer_scale replace what it says where not None.
         widths, depths: channels and blocks of each stage. patch: stride of the first.
         mixing: windows of the groups, a name of `MIXING` or sizes for each stage.
         drop_path: of the last block, rising from 0. layer_scale: gamma of all blocks at the start.
