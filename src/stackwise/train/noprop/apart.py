@@ -96,7 +96,9 @@ def train_blocks(
         StudyError: there is no such cluster.
     """
     outer = current_session()
-    blocks.folder, blocks.resume = outer.folder, outer.resume
+    # where a run keeps its checkpoints, and clears them once it is done
+    blocks.folder = None if outer.folder is None else outer.folder / "checkpoint"
+    blocks.resume = outer.resume
     limits = [s for s in (outer.seconds_left(), blocks.options.get("time_limit")) if s is not None]
     blocks.ends = time.time() + min(limits) if limits else None
     blocks.options = blocks.options | {"time_limit": None}
