@@ -31,9 +31,9 @@ def same(one, other) -> bool:
 
 @parametrize_with_checks(
     [
-        NoPropClassifier(steps=2, width=4, hidden=16, lr=0.02, max_epochs=15, batch_size=32,
+        NoPropClassifier(steps=1, width=4, hidden=16, lr=0.02, max_epochs=12, batch_size=32,
                          augment="none", dropout=0.0, draws=1, threads=1),
-        NoPropTableClassifier(steps=2, width=8, hidden=16, lr=0.02, max_epochs=20, batch_size=32,
+        NoPropTableClassifier(steps=1, width=8, hidden=16, lr=0.02, max_epochs=15, batch_size=32,
                               min_steps=0, dropout=0.0, draws=1, threads=1),
     ],
     expected_failed_checks=lambda _: WEIGHTS,
@@ -116,7 +116,7 @@ def test_other_forms_are_fitted_kept_and_read_back(variant, embedding, tmp_path)
 def test_prototypes_are_training_pictures():
     model = fitted(embedding="prototype", fixed=True, max_epochs=1, validation=0.0)
     X, y = small_pictures(60)
-    pixels = model.pixels(X)[slice(None)].flatten(1)
+    pixels = model.pixels(X[:, None])[slice(None)].flatten(1)
     for place, name in enumerate(model.classes_):
         own = pixels[torch.as_tensor(y == name)]
         assert (own - model.network_.embedding[place]).abs().sum(1).min() < 1e-4
@@ -148,6 +148,7 @@ def test_the_stack_of_the_estimator_is_its_blocks():
     assert len(found) == 3
 
 
+@pytest.mark.slow
 def test_its_onnx_file_denoises_too(tmp_path):
     ort = pytest.importorskip("onnxruntime")
     from stackwise.tasks.images.estimators.export import export

@@ -152,7 +152,7 @@ class NoPropStack(nn.Module):
         Args:
             noise: (steps + 1, d): z_0, and what is added in each step.
         """
-        z = noise[0].expand(len(x), -1)
+        z = noise[0].expand(x.shape[0], -1)
         blocks: Any = self.blocks
         if self.variant == "dt":
             for place, block in enumerate(blocks):
@@ -165,7 +165,7 @@ class NoPropStack(nn.Module):
         times = torch.linspace(0, 1, self.steps + 1, device=x.device)
         abar = self.abar if self.schedule is None else self.schedule.abar(times)
         for place in range(self.steps):
-            said = block.logits(z, x, times[place].expand(len(x)), seen)
+            said = block.logits(z, x, times[place].expand(x.shape[0]), seen)
             if self.variant == "fm":
                 z = z + said @ self.embedding / self.steps
             else:
@@ -190,9 +190,8 @@ class NoPropStack(nn.Module):
             pass
         return self.probabilities(z)
 
-    def forward(self, **given: Tensor) -> Tensor:
+    def answer(self, x: Tensor) -> Tensor:
         """(B, m) logarithms of the mean probabilities over the draws."""
-        x = self.inputs(**given)
         total = sum(self.run(x, noise) for noise in self.noise)
         assert isinstance(total, Tensor)
         return (total / len(self.noise)).clamp(min=1e-12).log()
@@ -253,6 +252,10 @@ class NoPropImages(NoPropStack):
         """The pictures."""
         return given["pixels"]
 
+    def forward(self, pixels: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, m) logarithms of probabilities."""
+        return self.answer(pixels)
+
 
 @keeps_arguments
 class NoPropTable(NoPropStack):
@@ -283,6 +286,10 @@ class NoPropTable(NoPropStack):
         """(B, inputs) numbers and one-hot categories."""
         hot = one_hot(given["categorical"], self.cardinalities)
         return torch.cat([given["numeric"], hot], dim=1)
+
+    def forward(self, numeric: Tensor, categorical: Tensor) -> Tensor:
+        """(B, n_numeric) and (B, n_categorical) codes -> (B, m) logarithms of probabilities."""
+        return self.answer(self.inputs(numeric=numeric, categorical=categorical))
 
 
 def _cross_entropy(logits: Tensor, soft: Tensor) -> Tensor:
