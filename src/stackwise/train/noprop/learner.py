@@ -5,7 +5,7 @@ else learns in one fit.
 """
 
 import dataclasses
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, ClassVar, Literal, cast
 
 import numpy as np
 import torch
@@ -256,6 +256,8 @@ class Judged:
 class NoPropTableClassifier(NoPropKnobs, TableClassifier):
     """Classify rows of a table by blocks that were trained each by itself to denoise the label."""
 
+    floor: ClassVar[dict[str, Any]] = {"min_steps": 500}  # of each block
+
     def build_network(self, rows: NetworkRows) -> nn.Module:
         """A `NoPropTable` of the estimator's size."""
         inputs = rows.n_numeric + sum(rows.cardinalities)
@@ -272,7 +274,7 @@ class NoPropTableClassifier(NoPropKnobs, TableClassifier):
 class NoPropClassifier(NoPropKnobs, ImageClassifier):
     """Classify pictures by blocks that were trained each by itself to denoise the label."""
 
-    least_size = 4
+    least_size: ClassVar[int] = 4
 
     def build_network(self, rows: ImageRows) -> nn.Module:
         """A `NoPropImages` of the estimator's size."""
