@@ -254,7 +254,7 @@ class Judged:
 @learner("noprop", **CARD, training={"width": 64, "hidden": 64, "max_epochs": 100,
                                      "weight_decay": 1e-3, "patience": None})  # fmt: skip
 class NoPropTableClassifier(NoPropKnobs, TableClassifier):
-    """Classify rows of a table by blocks that were trained each by itself to denoise the label."""
+    """Classify by blocks that are trained each by itself, to denoise the label; rows of a table."""
 
     floor: ClassVar[dict[str, Any]] = {"min_steps": 500}  # of each block
 
@@ -272,7 +272,7 @@ class NoPropTableClassifier(NoPropKnobs, TableClassifier):
 @learner("noprop", **CARD, training={"max_epochs": 20, "weight_decay": 1e-3, "patience": None,
                                      "batch_size": 128})  # fmt: skip
 class NoPropClassifier(NoPropKnobs, ImageClassifier):
-    """Classify pictures by blocks that were trained each by itself to denoise the label."""
+    """Classify by blocks that are trained each by itself, to denoise the label; pictures."""
 
     least_size: ClassVar[int] = 4
 
