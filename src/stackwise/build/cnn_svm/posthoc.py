@@ -43,7 +43,9 @@ def in_blocks(tensors: Mapping[str, Any]) -> Iterable[dict[str, Tensor]]:
 
 
 @torch.no_grad()
-def head_inputs(model: nn.Module, head: nn.Module, batches: Iterable[Any]) -> tuple[Any, ...]:
+def head_inputs(
+    model: nn.Module, head: nn.Module, batches: Iterable[Any]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """What the head of a model is given for each row, and the row's class and weight.
 
     Returns:

@@ -88,7 +88,7 @@ def swap_head(
         own.arguments["rows"] = batches.rows
     if fit_head == "posthoc":
         rows = in_blocks(batches.tensors) if isinstance(batches, ArrayBatches) else batches.epoch(0)
-        fit_machines(own, *head_inputs(trained, own, rows), random_state)
+        fit_machines(own, *head_inputs(trained, own, rows), seed=random_state)
         return joined.finish(trained.eval())
     rule = Backprop(
         batch_loss if fitted is not None else svm_loss, lr=lr, validate=None, monitor=None
