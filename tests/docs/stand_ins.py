@@ -6,9 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from PIL import Image
 
 from stackwise.conformance import small_language_model
 from stackwise.stack.saved import rebuild_saved
+from stackwise.tasks.images.small import small_pictures
 
 TABLES = """
 [[table]]
@@ -26,6 +28,7 @@ def lay_out(place: Path, *, blocks: int = 4) -> None:
     """Write every stand-in below `place`; MODEL has so many blocks, four or more."""
     tables(place)
     texts(place)
+    pictures(place)
     for name in MODELS:
         shutil.copytree(small_language_model(), place / name)
     if blocks > 4:
@@ -50,6 +53,16 @@ def tables(place: Path) -> None:
     clicks = {"ad": rng.integers(1, 9, rows), "zone": rng.integers(1, 5, rows), "click": yes}
     pd.DataFrame(clicks).to_csv(place / "clicks.csv", index=False)
     (place / "tables.toml").write_text(TABLES)
+
+
+def pictures(place: Path) -> None:
+    """Pictures, a folder a class, and some without."""
+    (place / "new_photos").mkdir()
+    for number, (picture, label) in enumerate(zip(*small_pictures(), strict=True)):
+        (place / "photos" / label).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture).save(place / "photos" / label / f"{number}.png")
+        if number < 3:
+            Image.fromarray(picture).save(place / "new_photos" / f"{number}.png")
 
 
 def texts(place: Path) -> None:
