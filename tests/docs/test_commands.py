@@ -27,8 +27,12 @@ ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 SHELL = ("", "bash", "sh", "shell", "console")
 KNOWN = ("stackwise ", "make ", "pip ", ". .venv/", "torchrun ", "accelerate ")
-GIVEN = {"gradual-pruning": "mlp", "skan": "skan"}
-"""Pages whose commands begin with a run that is there, `runs/first`, and its method."""
+GIVEN = {
+    "gradual-pruning": "mlp sales.csv --target price", "skan": "skan sales.csv --target price",
+    "vit-reparam": "vit-reparam photos/ --set branches=1 --set width=12",
+    "mamba-pkd": "residual-cnn photos/ --set width=4",
+}  # fmt: skip
+"""Pages whose commands begin with a run that is there, `runs/first`: its method and its data."""
 DEEP = {"gstack": 7}
 """Pages whose orders name more than four blocks of MODEL."""
 QUICKEST = {
@@ -119,8 +123,7 @@ def test_the_commands_of_a_page_run_as_printed(page, small, tmp_path, monkeypatc
     monkeypatch.chdir(tmp_path)
     lines = commands(page)
     if page.stem in GIVEN:
-        method = GIVEN[page.stem]
-        lines.insert(0, f"stackwise fit {method} sales.csv --target price --out runs/first")
+        lines.insert(0, f"stackwise fit {GIVEN[page.stem]} --out runs/first")
     for line in lines:
         if "stackwise" not in line or CLUSTER in line:
             continue

@@ -7,7 +7,6 @@ import copy
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import log_loss
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from torch import nn
 from torch.nn import functional

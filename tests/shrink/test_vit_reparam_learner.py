@@ -164,6 +164,7 @@ def test_a_vit_of_transformers_comes_back_in_its_own_class(tmp_path):
     made.save_pretrained(tmp_path)
     again = hf.ViTForImageClassification.from_pretrained(tmp_path).eval()
     assert again.config.num_hidden_layers == 2
+    assert set(task.judge(again, "test").scores) >= {"accuracy", "log_loss"}
     pixels = torch.randn(2, 1, 12, 12)
     assert torch.equal(again(pixels).logits, made.eval()(pixels).logits)
     with pytest.raises(KnobError, match="values=wide"):

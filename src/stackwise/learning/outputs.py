@@ -143,16 +143,24 @@ class Distilling:
         """The same of what the network made of the batch. Margins follow the teacher as logits."""
         if self.alpha == 1:
             return output_loss(output, batch, head)
-        if "teacher" in batch:
-            answers = batch["teacher"]
-        else:
-            assert self.ask is not None
-            answers = self.ask(inputs_in(batch))
+        answers = self.answers(batch)
         output = output[:, None] if output.ndim == 2 else output
         answers = (answers[:, None] if answers.ndim == 2 else answers).to(output.device)
         losses = teacher_losses(output, answers, self.temperature).mean(1)  # over members
         soft = (1 - self.alpha) * _weighed(losses, batch["weight"])
         return soft + self.alpha * output_loss(output, batch, head) if self.alpha else soft
+
+    def answers(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """What the teacher says of the rows of a batch, on their device."""
+        if "teacher" in batch:
+            return batch["teacher"]
+        assert self.ask is not None
+        return self.ask(inputs_in(batch)).to(batch["target"].device)
+
+
+def output_loss_of(loss: Any) -> Callable[[Tensor, Mapping[str, Tensor]], Tensor]:
+    """The loss of an output that `loss`, which is `batch_loss` or `Distilling`, gives."""
+    return loss.of_output if isinstance(loss, Distilling) else output_loss
 
 
 def through_network(

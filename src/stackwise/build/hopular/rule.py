@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 
 from stackwise.build.hopular.masking import Masking, annealed, attribute_losses, target_output
 from stackwise.build.hopular.network import Hopular
-from stackwise.learning.outputs import Distilling, batch_loss, output_loss
+from stackwise.learning.outputs import batch_loss, output_loss_of
 from stackwise.training.lamb import Lamb
 from stackwise.training.rules import Backprop, Loop
 
@@ -67,7 +67,7 @@ class HopularRule(Backprop):
         **training: Any,
     ) -> None:
         super().__init__(_no_loss, **training)
-        self.of_target = loss.of_output if isinstance(loss, Distilling) else output_loss
+        self.of_target = output_loss_of(loss)
         self.masking, self.mix, self.memory_size = masking, mix, memory_size
         self.follow_every, self.follow_share = follow_every, follow_share
         self.pull_back = pull_back

@@ -54,7 +54,7 @@ def vit_reparam(
         Literal["mean", "learned"], Knob("what branches are joined to; learned weighs them")
     ] = "mean",
     pairwise: Annotated[bool, Knob("join 4 branches to 2, then 2 to 1")] = False,
-    alpha: Annotated[
+    distill_alpha: Annotated[
         float, Knob("share of the labels; the rest is what the model answered", ge=0, le=1)
     ] = 0.5,
     temperature: Annotated[float, Knob("of learning from the model itself", gt=0)] = 2.0,
@@ -114,7 +114,7 @@ def vit_reparam(
         branched = grouped(deep, wanted, values=cast(Values, values), **how)
     if joined is not None:
         rule = JoinRule(
-            TaughtBy(joined.loss, teacher, alpha=alpha, temperature=temperature),
+            TaughtBy(joined.loss, teacher, alpha=distill_alpha, temperature=temperature),
             schedule_of_joining=joining, time_limit=time_limit, schedule=schedule, **training,
             validate=joined.validate, monitor=joined.monitor, mode=joined.mode,
         )  # fmt: skip

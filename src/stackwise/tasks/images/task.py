@@ -23,6 +23,7 @@ from stackwise.tasks.images import showing
 from stackwise.tasks.images.estimators.pixels import Pixels, for_transformers, statistics
 from stackwise.tasks.images.loading import Choices, fingerprint, load_parts
 from stackwise.tasks.images.marks import recognises
+from stackwise.tasks.images.modules import ModuleOnPictures
 from stackwise.tasks.images.reading.holding import Pictures
 from stackwise.tasks.images.small import small_pictures
 from stackwise.tasks.images.writing import answer_rows, write_predictions
@@ -161,7 +162,12 @@ class ImagesTask(LabelledTask):
         return functional.cross_entropy(logits.float(), batch["target"])
 
     def judge(self, learner: Any, part: Part) -> Judged:
-        """Score a fitted learner on a part; of test pictures the surest mistakes are kept too."""
+        """Score a fitted learner, or a module that was trained on this task's batches, on a part;
+        of test pictures the surest mistakes are kept too.
+        """
+        if isinstance(learner, torch.nn.Module):
+            assert self.classes is not None
+            learner = ModuleOnPictures(learner, self.classes, self._pixels)
         found = super().judge(learner, part)
         if part != "test":
             return found

@@ -74,7 +74,8 @@ class Pixels:
         same memory, torch takes them for channels that come last, and the gradient of its
         convolutions of few channels then writes beyond its memory (torch 2.13, oneDNN, CPU).
         """
-        found = torch.empty(pictures.shape)
+        # grey pictures become all channels of a network that wants several
+        found = torch.empty(torch.broadcast_shapes(pictures.shape, self.mean.shape))
         return torch.sub(pictures, self.mean, out=found).div_(self.std)
 
     def scaled_again(self, pixels: Tensor, size: Sequence[int]) -> Tensor:
