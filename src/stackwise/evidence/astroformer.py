@@ -92,7 +92,7 @@ def learners(shape: tuple[int, int, int], classes: int, epochs: int) -> dict[str
         ),
         "augmented": partial(MixedClassifier, **plain),
         "augmented with cutmix": partial(PastedClassifier, **plain),
-        CNN: partial(ResidualCNNClassifier, width=cnn, **budget),
+        CNN: partial(ResidualCNNClassifier, width=cnn, n_blocks=1, **budget),
     }
 
 

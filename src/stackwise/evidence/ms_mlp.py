@@ -123,7 +123,7 @@ def learners(shape: tuple[int, int, int], classes: int, epochs: int) -> dict[str
         "none": partial(ours, mixing="none", shifts=STILL, mlp_ratio=ratio),
         HYBRID: partial(ours, hybrid="parallel"),
         "attention": partial(AttentionClassifier, size="pico", hybrid="parallel", **budget),
-        CNN: partial(ResidualCNNClassifier, width=cnn, **budget),
+        CNN: partial(ResidualCNNClassifier, width=cnn, n_blocks=1, **budget),
     }  # fmt: skip
 
 
