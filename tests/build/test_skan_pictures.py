@@ -165,7 +165,7 @@ def test_the_entry_of_pictures_has_presets_of_its_own():
     pictures = of.entry("learner", "classification", task="images")
     table = of.entry("learner", "classification", task="table")
     assert (pictures.name, table.name) == ("SConvKANClassifier", "SKANClassifier")
-    assert preset_values(of, "quick", pictures)["channels"] == [8, 16]
+    assert preset_values(of, "quick", pictures)["channels"] == [8, 16, 32]
     assert preset_values(of, "quick", table)["max_epochs"] == 40
     assert of.own_defaults(pictures)["race"] == 0.5
     assert type(SKANRegressor().kind) is type(SConvKAN)

@@ -160,8 +160,10 @@ def basis_maps(of: nn.Module, last: Tensor) -> Tensor:
 
 
 def as_filters(weight: Tensor) -> Tensor:
-    """Coefficients (n_out, n, kh, kw, K) as the weights of basis maps, (n_out, n K, kh, kw)."""
-    return weight.permute(0, 1, 4, 2, 3).flatten(1, 2)
+    """Coefficients (n_out, n, kh, kw, K) as the weights of basis maps, (n_out, n K, kh, kw), with
+    channels last in memory as in the maps.
+    """
+    return weight.permute(0, 2, 3, 1, 4).flatten(3).permute(0, 3, 1, 2)
 
 
 def _pair(name: str, given: Pair, least: int) -> tuple[int, int]:
