@@ -30,15 +30,16 @@ LRS = (1e-2, 3e-3, 1e-3)
 SETTINGS: dict[str, dict[str, Any]] = {
     "smoke": {"data": None, "rows": None, "seeds": (0,), "epochs": 4, "widths": [2, 2, 2],
               "pool": ("rbf", "cheby")},
-    "cpu": {"data": "mnist-5k", "rows": 1000, "seeds": (0, 1, 2), "epochs": 10, "widths": [6, 12, 24],
-            "pool": POOL},
+    "cpu": {"data": "mnist-5k", "rows": 1000, "seeds": (0, 1, 2), "epochs": 10,
+            "widths": [6, 12, 24], "pool": POOL},
     "gpu": {"data": "mnist-5k", "rows": None, "seeds": (0, 1, 2, 3, 4), "epochs": 60,
             "widths": [16, 32, 64], "pool": POOL},
 }  # fmt: skip
 LEFT_OUT = {
     "smoke": "Bars and squares, and one seed: this only shows that the measurement runs.",
     "cpu": "1,000 training pictures of one data set, networks of three blocks of 6, 12 and 24 "
-    "channels, 10 epochs, one learning rate for all networks of edge functions, no colour pictures.",
+    "channels, 10 epochs, one learning rate for all networks of edge functions, no colour "
+    "pictures.",
     "gpu": "One data set of grey pictures, networks of three blocks, one learning rate for all "
     "networks of edge functions.",
 }
