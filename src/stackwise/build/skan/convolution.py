@@ -58,11 +58,14 @@ class Sliding:
             (B, n_out, H', W')
         """
         padding = self.padding if self.pad == "basis" else (0, 0)
-        found = bias.view(-1, 1, 1)
+        found: Tensor | None = None
         for maps, weight in layers:
-            found = found + F.conv2d(
-                maps, weight, None, self.stride, padding, self.dilation, groups
-            )
+            added = F.conv2d(
+                maps, weight, bias if found is None else None, self.stride, padding,
+                self.dilation, groups,
+            )  # fmt: skip
+            found = added if found is None else found + added
+        assert found is not None  # there is a family at least
         return found
 
 
