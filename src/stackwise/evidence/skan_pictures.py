@@ -4,7 +4,8 @@ Handwritten digits. Networks of three blocks; every one takes as many epochs on 
 keeps the weights that do best on the same validation pictures; test pictures are used once a
 network. "Best family" is the family whose own network does best on validation pictures: the honest
 rival, at as many times the cost. Plain convolutions have the same form with ReLU, as many
-parameters, and a learning rate that validation pictures choose among three.
+parameters, and a learning rate that validation pictures choose among three. The race that chooses
+families takes further steps: its candidates are trained and thrown away.
 """
 
 from typing import TYPE_CHECKING, Any
