@@ -58,11 +58,14 @@ class Sliding:
             (B, n_out, H', W')
         """
         padding = self.padding if self.pad == "basis" else (0, 0)
-        found = bias.view(-1, 1, 1)
+        found: Tensor | None = None
         for maps, weight in layers:
-            found = found + F.conv2d(
-                maps, weight, None, self.stride, padding, self.dilation, groups
-            )
+            added = F.conv2d(
+                maps, weight, bias if found is None else None, self.stride, padding,
+                self.dilation, groups,
+            )  # fmt: skip
+            found = added if found is None else found + added
+        assert found is not None  # there is a family at least
         return found
 
 
@@ -160,8 +163,10 @@ def basis_maps(of: nn.Module, last: Tensor) -> Tensor:
 
 
 def as_filters(weight: Tensor) -> Tensor:
-    """Coefficients (n_out, n, kh, kw, K) as the weights of basis maps, (n_out, n K, kh, kw)."""
-    return weight.permute(0, 1, 4, 2, 3).flatten(1, 2)
+    """Coefficients (n_out, n, kh, kw, K) as the weights of basis maps, (n_out, n K, kh, kw), with
+    channels last in memory as in the maps.
+    """
+    return weight.permute(0, 2, 3, 1, 4).flatten(3).permute(0, 3, 1, 2)
 
 
 def _pair(name: str, given: Pair, least: int) -> tuple[int, int]:

@@ -30,7 +30,7 @@ RANGED = 2000
     training={"lr": 1e-2, "weight_decay": 1e-4, "schedule": "cosine", "max_epochs": 20,
               "patience": None, "phases": (0.5, 0.25, 0.25), "race": 0.5},
     presets={
-        "quick": {"channels": [8, 16], "max_epochs": 8, "race": 0.25},
+        "quick": {"channels": [8, 16, 32], "max_epochs": 8, "race": 0.25},
         "standard": {},
         "best": {"pool": list(FAMILIES), "channels": [32, 64, 128], "max_epochs": 60},
     },
