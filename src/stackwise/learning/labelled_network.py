@@ -29,11 +29,10 @@ from stackwise.file_bounds import within
 from stackwise.layers.arguments import NETWORKS, parts_of, place_of, with_parts
 from stackwise.layers.sweeps import sweeps_of, with_sweeps
 from stackwise.learning.labelled_estimator import LabelledEstimator, held_out_knobs
-from stackwise.learning.labelled_rows import LabelledRows, taken
+from stackwise.learning.labelled_rows import LabelledRows
 from stackwise.learning.metrics import Metric
 from stackwise.learning.network import NetworkLearner
 from stackwise.learning.outputs import (
-    Distilling,
     as_tensors,
     batch_loss,
     margin_head,
@@ -43,14 +42,13 @@ from stackwise.learning.outputs import (
     validation_scores,
 )
 from stackwise.learning.targets import ClassTarget, NumberTarget
-from stackwise.learning.teacher import Teacher
+from stackwise.learning.teacher import loss_beside_teacher
 from stackwise.learning.trainable import Trainable
 from stackwise.sparse_files import load_sparse, save_sparse
 from stackwise.training.batches import ArrayBatches
 from stackwise.training.knobs import distillation_knobs, training_knobs
 from stackwise.training.phases import Phase
 from stackwise.training.rules import Backprop, Rule, decays
-from stackwise.training.session import current_session
 
 
 class LabelledNetwork(NetworkLearner, LabelledEstimator):
@@ -173,7 +171,7 @@ class LabelledNetwork(NetworkLearner, LabelledEstimator):
         tensors = self._tensors(features, train)
         if self._watched is not None and self._watched.needs_probability:
             self._check_probabilities(network, self._watched.name)
-        loss, taught = self._taught(train)
+        loss, taught = loss_beside_teacher(self, train)
         batches = self.build_batches(tensors | taught, self._batch_size(len(train.target)), seed)
         validate, monitor = self._validation(held, network)
         watched = {"loss": loss, "validate": validate, "monitor": monitor, "mode": self._mode()}
@@ -191,35 +189,6 @@ class LabelledNetwork(NetworkLearner, LabelledEstimator):
     def inputs_of_module(self, module: nn.Module, samples: Any) -> Mapping[str, Any]:
         """What a bare module is called with that teaches: what the network itself is."""
         return self._inputs(self._features(samples, quietly=True))
-
-    def _taught(self, train: LabelledRows) -> tuple[Any, dict[str, torch.Tensor]]:
-        """The loss of a batch, and the teacher's answers (n, C) to the training rows.
-
-        They are computed once, before training. Where samples vary it is asked in each step
-        instead, about the samples as they are in that step: an answer to another form of a sample
-        would teach something wrong.
-        """
-        if self.distill_from is None:
-            return batch_loss, {}
-        teacher = Teacher(
-            self.distill_from, self.classes_ if self._by_class else None, self.inputs_of_module
-        )
-        told = current_session().on_event
-        if told is not None:
-            told({"phase": "teacher", "note": "asking the teacher"})
-        temperature = float(getattr(self, "temperature", 1.0))
-
-        def answers(samples: Any) -> torch.Tensor:
-            found = teacher.answers(samples)
-            return (
-                found if self._by_class else torch.as_tensor(self._standard(found.numpy())).float()
-            )
-
-        if self.varies_samples():
-            answers(taken(train.samples, np.arange(min(2, len(train.target)))))  # fail here
-            ask = lambda inputs: answers(self.samples_of(inputs))  # noqa: E731
-            return Distilling(self.distill_alpha, temperature, ask), {}
-        return Distilling(self.distill_alpha, temperature), {"teacher": answers(train.samples)}
 
     def _mode(self) -> Literal["min", "max"]:
         """Whether less or more of the watched score is better."""

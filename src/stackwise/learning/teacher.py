@@ -19,8 +19,11 @@ from sklearn.exceptions import NotFittedError
 from torch import Tensor, nn
 
 from stackwise.errors import DataError, ModelError
+from stackwise.learning.labelled_rows import LabelledRows, taken
+from stackwise.learning.outputs import Distilling, batch_loss
 from stackwise.models import open_model
 from stackwise.training.distillation import are_probabilities, check_finite, checked_teacher
+from stackwise.training.session import current_session
 
 BLOCK = 256
 """Rows that a bare module is asked at once."""
@@ -172,3 +175,38 @@ def _as_rows(samples: Any) -> Any:
         return samples
     array = samples if isinstance(samples, np.ndarray) else samples[np.arange(len(samples))]
     return np.asarray(array).reshape(len(array), -1)
+
+
+def loss_beside_teacher(learner: Any, train: LabelledRows) -> tuple[Any, dict[str, Tensor]]:
+    """The loss of a learner's batches, and what its teacher answers to the training rows, (n, C) by
+    the name `teacher`; `batch_loss` and nothing where it has none.
+
+    The answers are computed once, before training. Where samples vary the teacher is asked in each
+    step instead, about the samples as they are in that step: an answer to another form of a sample
+    would teach something wrong.
+
+    Args:
+        learner: a `LabelledNetwork` that knows its target. train: the rows that it learns from.
+    """
+    if learner.distill_from is None:
+        return batch_loss, {}
+    by_class = learner._by_class
+    teacher = Teacher(
+        learner.distill_from, learner.classes_ if by_class else None, learner.inputs_of_module
+    )
+    told = current_session().on_event
+    if told is not None:
+        told({"phase": "teacher", "note": "asking the teacher"})
+
+    def answers(samples: Any) -> Tensor:
+        found = teacher.answers(samples)
+        return found if by_class else torch.as_tensor(learner._standard(found.numpy())).float()
+
+    def ask(inputs: dict[str, Tensor]) -> Tensor:
+        return answers(learner.samples_of(inputs))
+
+    temperature = float(getattr(learner, "temperature", 1.0))  # numbers have none
+    if learner.varies_samples():
+        answers(taken(train.samples, np.arange(min(2, len(train.target)))))  # fails here if ever
+        return Distilling(learner.distill_alpha, temperature, ask), {}
+    return Distilling(learner.distill_alpha, temperature), {"teacher": answers(train.samples)}
