@@ -3,8 +3,8 @@
 The commands of a page run in one folder in their order, since a later one names what an earlier one
 wrote. Two things make them small without changing a word: training ends after its first epoch, as
 a time limit ends it, and of the methods that a comparison picks by itself the quickest take part.
-A command before which a launcher stands runs in this process alone. What no test can run is named
-here, so that a new command without a stand-in fails.
+A command before which a launcher stands runs in this process alone, and so does one with a pool.
+What no test can run is named here, so that a new command without a stand-in fails.
 """
 
 import importlib
@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from stackwise import cli
+from stackwise import cli, pool
 from stackwise.cli.reading import default_out
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -74,12 +74,22 @@ def test_a_shell_block_holds_no_command_that_is_not_known(page):
     assert "```" not in re.sub(r"^```", "", page.read_text(), flags=re.MULTILINE)
 
 
+def in_this_process(work, count, *, begins, **_):
+    """What a pool does, where the fixture reaches it."""
+    for place in range(count):
+        begins(place)
+        yield place, work(place)
+
+
 @pytest.fixture
 def small(monkeypatch):
-    """Training ends after its first epoch, and comparisons take the quickest methods."""
+    """Training ends after its first epoch, in this process, and comparisons take the quickest
+    methods.
+    """
     from stackwise.training import loop
 
     monkeypatch.setattr(loop.TrainingLoop, "_out_of_time", lambda self: self.epoch > 0)
+    monkeypatch.setattr(pool, "side_by_side", in_this_process)
     contenders = importlib.import_module("stackwise.studies.contenders")
     serving = contenders._all_serving
 
