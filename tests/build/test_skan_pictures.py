@@ -1,5 +1,6 @@
 """S-ConvKAN as an estimator: its phases and choice, files, stack, ONNX form, probe and command."""
 
+import json
 import os
 import signal
 
@@ -15,6 +16,8 @@ from stackwise.build.skan import PrunedKANConv2d, SConvKAN
 from stackwise.catalog import card
 from stackwise.catalog.registering import preset_values
 from stackwise.errors import DataError, Interrupted, KnobError, ModelError, StackwiseError
+from stackwise.evidence.claims import Claim
+from stackwise.evidence.skan import PARTS
 from stackwise.stack import Stack
 from stackwise.tasks.images.estimators.export import export
 from stackwise.tasks.images.small import small_pictures
@@ -201,11 +204,23 @@ def test_the_commands_take_a_folder_of_pictures_and_a_table(command, tmp_path, m
     assert isinstance(stackwise.load(tmp_path / "runs" / "t"), SKANRegressor)
 
 
-def test_a_part_of_evidence_takes_its_place_in_the_record(tmp_path):
+def test_a_part_of_evidence_takes_its_place_in_the_record_and_says_where_it_comes_from(
+    tmp_path, monkeypatch
+):
     with pytest.raises(StackwiseError, match="holds no record at scale smoke"):
         evidence.run("skan", out=tmp_path, part="pictures")
     with pytest.raises(StackwiseError, match="has no part 'films'; parts: "):
         evidence.run("skan", out=tmp_path, part="films")
+    claims = [{"id": "of-tables"}, {"id": "pictures-gone"}]
+    known = {"pictures": {"claims": ["pictures-gone"]}}
+    before = {"scale": "smoke", "claims": claims, "parts": known, "commit": "first"}
+    (tmp_path / "skan.json").write_text(json.dumps(before))
+    monkeypatch.setitem(PARTS, "pictures", lambda scale: [Claim("pictures-new", scale, "holds")])
+    after = json.loads(evidence.run("skan", out=tmp_path, part="pictures").read_text())
+    assert [claim["id"] for claim in after["claims"]] == ["of-tables", "pictures-new"]
+    assert after["commit"] == "first"
+    assert after["parts"]["pictures"]["claims"] == ["pictures-new"]
+    assert after["parts"]["pictures"]["command"].endswith("--scale smoke --part pictures")
 
 
 @parametrize_with_checks(

@@ -9,9 +9,8 @@ In three phases the network learns with all families, commits each node to one, 
 the others removed. On pictures the layer slides: a convolution with such a function at every tap.
 
 Source: arXiv 2408.08338. Differs from the paper: its selection rule was not readable and is
-inferred (see `gates`); what stays is by
-default the choice that does best on validation rows in a short race (`selection`), since the
-largest gate chooses badly; the families differ as `bases` says.
+inferred (see `gates`); what stays is by default the choice that does best on validation rows in a
+short race (`selection`), since the largest gate chooses badly; the families differ as `bases` says.
 """
 
 from stackwise.build.skan.bases import FAMILIES, basis

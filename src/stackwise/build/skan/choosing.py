@@ -22,8 +22,8 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from stackwise.build.skan.gates import POOL
-from stackwise.build.skan.network import SelectableNetwork
 from stackwise.build.skan.rule import GateRule
+from stackwise.build.skan.selectable import SelectableNetwork
 from stackwise.build.skan.selection import Score, choices, prune, race, scores
 from stackwise.catalog import Knob
 from stackwise.errors import KnobError

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from stackwise.build.skan.gates import PrunedEdges, SelectableEdges
-from stackwise.build.skan.network import SelectableNetwork
+from stackwise.build.skan.selectable import SelectableNetwork
 from stackwise.catalog import Knob, probe
 from stackwise.errors import ModelError
 from stackwise.findings import Findings

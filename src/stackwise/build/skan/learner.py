@@ -9,7 +9,8 @@ from torch import nn
 
 from stackwise.build.skan.bases import FAMILIES, basis
 from stackwise.build.skan.choosing import ChoosesFamilies, selection_knobs
-from stackwise.build.skan.network import SKAN, SelectableNetwork
+from stackwise.build.skan.network import SKAN
+from stackwise.build.skan.selectable import SelectableNetwork
 from stackwise.catalog import Knob, learner
 from stackwise.learning.memory import refuse_beyond
 from stackwise.tasks.labelled.counted import CountedRows

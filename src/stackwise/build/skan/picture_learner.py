@@ -8,8 +8,8 @@ from torch import nn
 
 from stackwise.build.skan.bases import FAMILIES, basis
 from stackwise.build.skan.choosing import ChoosesFamilies, selection_knobs
-from stackwise.build.skan.network import SelectableNetwork
 from stackwise.build.skan.picture_network import SConvKAN
+from stackwise.build.skan.selectable import SelectableNetwork
 from stackwise.catalog import Knob, learner
 from stackwise.errors import KnobError
 from stackwise.learning.memory import refuse_beyond

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from stackwise.build.skan.bases import Wavelet
 from stackwise.build.skan.convolution import Pad, SelectableKANConv2d
 from stackwise.build.skan.gates import POOL, Gate, Per
-from stackwise.build.skan.network import SelectableNetwork
+from stackwise.build.skan.selectable import SelectableNetwork
 from stackwise.layers.arguments import keeps_arguments
 
 INSIDE = 0.5

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from stackwise.build.skan.gates import top
-from stackwise.build.skan.network import SelectableNetwork
+from stackwise.build.skan.selectable import SelectableNetwork
 from stackwise.training.rules import Backprop, Loop
 
 COLDEST = 0.05

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from stackwise.build.skan.edge_sums import slopes_of
 from stackwise.build.skan.gates import SelectableEdges, top
 from stackwise.build.skan.layer import SelectableKANLayer
-from stackwise.build.skan.network import SelectableNetwork
+from stackwise.build.skan.selectable import SelectableNetwork
 
 Score = Literal["gate", "contribution", "taylor", "ablation", "random"]
 Loss = Callable[[nn.Module, dict[str, Tensor]], Tensor]
@@ -84,7 +84,9 @@ def _contributions(network: SelectableNetwork, rows: Mapping[str, Tensor]) -> li
 
 
 def _by_gate(layer: SelectableEdges, by_edge: Tensor) -> Tensor:
-    """(n_out, n_in / groups, *taps, M) as means over the edges of each gate."""
+    """(n_out, n_in / groups, *taps, M) as means over the edges of each gate, in the shape of
+    `gates`.
+    """
     if layer.per == "edge":
         return by_edge
     if layer.per == "output":
@@ -93,7 +95,7 @@ def _by_gate(layer: SelectableEdges, by_edge: Tensor) -> Tensor:
         return by_edge.flatten(0, -2).mean(0)
     # the edges of an input lead to the outputs of its group
     of_tap = by_edge.unflatten(0, (layer.groups, -1)).mean(1).flatten(0, 1)
-    return of_tap if layer.per == "tap" else of_tap.flatten(1, -2).mean(1) if layer.taps else of_tap
+    return of_tap.flatten(1, -2).mean(1) if layer.per == "node" and layer.taps else of_tap
 
 
 def _variance(layer: SelectableEdges, family: str, x: Tensor) -> Tensor:
