@@ -65,7 +65,7 @@ def slopes_of(
 
 
 def in_fours(x: Tensor) -> bool:
-    """Whether a product is to be taken over a multiple of four numbers: where nothing is learned."""
+    """Whether a product is taken over a multiple of four numbers: where nothing is learned."""
     return x.shape[-1] % 4 != 0 and not torch.is_grad_enabled()
 
 
