@@ -93,6 +93,7 @@ class ChoosesFamilies(LabelledNetwork):
     those of `selection_knobs`.
     """
 
+    shared_knobs: ClassVar[tuple[Any, ...]] = (selection_knobs, *LabelledNetwork.shared_knobs)
     kind: ClassVar[type[SelectableNetwork]]
     scored: ClassVar[int] = 2048
     """Most rows over which scores and means are taken."""

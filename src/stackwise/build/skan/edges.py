@@ -213,7 +213,8 @@ def skan_edges(
             x = _axis(
                 layer, low if high > low else low - 1, high if high > low else low + 1, points
             )
-            y = edge_values(layer, x)[:, j, i, *tap].cpu().numpy()
+            at: Any = (slice(None), j, i, *tap)
+            y = edge_values(layer, x)[at].cpu().numpy()
             name = ".".join(map(str, (place, i, j, *tap)))
             curves[f"{name} x"] = x[:, 0].cpu().numpy()
             curves[name] = y

@@ -117,6 +117,7 @@ class SConvKAN(SelectableNetwork):
         """
         was_training = self.training
         x = self.eval().first(rows)
+        block: Any
         for block in self.blocks:
             block.settle(y := block.layer(x))
             x = block.after(y)

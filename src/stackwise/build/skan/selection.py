@@ -14,7 +14,7 @@ Source: arXiv 2408.08338, phases two and three. Differs from the paper: its rule
 
 import copy
 from collections.abc import Callable, Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -137,7 +137,8 @@ def prune(
         before = layer(x)
         layer.select(kept.float(), int(kept.sum(-1).flatten()[0]))
         moved = (before - layer(x)).movedim(1, -1).flatten(0, -2).mean(0)
-        layer.bias.add_(moved)
+        bias: Any = layer.bias
+        bias.add_(moved)
         x = chosen.after(place, before)
     smaller = chosen.pruned()
     smaller.settle(rows)
