@@ -137,6 +137,12 @@ def test_a_little_training_mends_what_the_cut_broke():
     assert loss(deep) < loss(mended) < loss(cut)
 
 
+def test_a_model_that_is_cut_is_cut_anew(fitted):
+    X, _ = small_pictures(60)
+    again = shallow_again(shallow_again(fitted), order=3)
+    np.testing.assert_allclose(again.predict_proba(X), fitted.predict_proba(X), atol=1e-5)
+
+
 def test_stages_are_cut_one_by_one():
     torch.manual_seed(0)
     model = ResidualCNN(channels=1, n_outputs=3, width=4, n_blocks=3).eval()
@@ -228,8 +234,6 @@ def test_what_cannot_be_done_is_one_sentence(fitted):
         shallow_again(fitted, order=4)
     with pytest.raises(ModelError, match="group is 1"):
         shallow_again(fitted, group=1)
-    with pytest.raises(ModelError, match="side by side already"):
-        shallow_again(shallow_again(fitted))
     with pytest.raises(ModelError, match="has no network"):
         shallow_again(object())
 

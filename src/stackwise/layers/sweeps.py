@@ -103,13 +103,12 @@ class _Swept:
     def __iter__(self) -> Iterator[Any]:
         own: Any = self
         children = [child for child in own._modules.values() if child is not None]
-        if len(children) != sum(map(len, self.groups)):
-            raise ModelError(
-                f"{len(children)} blocks cannot run in the groups of "
-                f"{sum(map(len, self.groups))}: take paths of the model before its blocks were "
-                "put side by side"
-            )
-        for group in self.groups:
+        groups = self.groups
+        if len(children) != sum(map(len, groups)):  # a path that skips or repeats: groups as large
+            size = max(map(len, groups))
+            places = range(len(children))
+            groups = [list(places[at : at + size]) for at in range(0, len(children), size)]
+        for group in groups:
             blocks = [children[place] for place in group]
             yield blocks[0] if len(blocks) == 1 else Sweep(blocks, self.sweeps, self.fused)
 
@@ -132,6 +131,7 @@ class SweptSequential(_Swept, nn.Sequential):
 
 
 _SWEPT: dict[type, type[nn.Module]] = {nn.ModuleList: SweptList, nn.Sequential: SweptSequential}
+_PLAIN = {swept: plain for plain, swept in _SWEPT.items()}
 
 
 def put_sweeps(
@@ -166,6 +166,15 @@ def put_sweeps(
     container.__class__ = swept
     container.groups = [list(group) for group in groups]
     container.sweeps, container.fused = order, fuse
+
+
+def take_sweeps_off(model: nn.Module) -> None:
+    """Have the blocks of a model run one after the other again, with the weights that they have."""
+    for module in model.modules():
+        if isinstance(module, _Swept):
+            own: Any = module
+            own.__class__ = _PLAIN[type(module)]
+            del own.groups, own.sweeps, own.fused
 
 
 def sweeps_of(model: nn.Module) -> dict[str, Any] | None:

@@ -9,13 +9,13 @@ from torch import Tensor, nn
 
 from stackwise.catalog import Knob, transform
 from stackwise.errors import KnobError, ModelError
-from stackwise.layers.sweeps import put_sweeps, sweeps_of
+from stackwise.layers.sweeps import put_sweeps, sweeps_of, take_sweeps_off
 from stackwise.learning.trainable import Trainable, of_the_same_kind, trainable
 from stackwise.shrink.shallow_again.grouping import check_residual, groups_of, in_container
 from stackwise.shrink.shallow_again.learner import CARD
 from stackwise.stack import Stack
 from stackwise.training import train
-from stackwise.training.distillation import TaughtBy
+from stackwise.training.distillation import TaughtBy, logits_of
 from stackwise.training.knobs import placed, seeded, tuned
 from stackwise.training.rules import Backprop
 
@@ -25,7 +25,7 @@ RECOUNTED = 50
 
 @transform(
     "shallow-again",
-    takes=("learner", "decoder", "encoder", "vision", "module"),
+    takes=("learner", "decoder", "vision", "module"),
     budget="epochs",
     shared=(tuned, placed, seeded),
     **CARD,
@@ -61,9 +61,10 @@ def shallow_again(
 
     Args:
         model: a fitted learner, a model of transformers, or any module with a list of blocks that
-            each return their input plus something. It is not changed.
+            each return their input plus something. It is not changed. One that is cut already is
+            cut anew, and learns from its own answers.
         data: what `stackwise.learning.trainable` takes; without it, or with epochs=0, nothing is
-            trained.
+            trained. A module that returns a loss and no logits learns from the labels alone.
         loss: for a module whose batches give no `.loss`.
         training: `lr` and `weight_decay`.
 
@@ -81,9 +82,8 @@ def shallow_again(
     deep = joined.model if joined is not None else getattr(model, "network_", model)
     if not isinstance(deep, nn.Module):
         raise ModelError(f"a {type(model).__name__} has no network whose blocks could be moved")
-    if sweeps_of(deep) is not None:
-        raise ModelError("the blocks of this model run side by side already")
     shallow = copy.deepcopy(deep)
+    take_sweeps_off(shallow)  # a model that is cut already is cut anew
     stack = Stack.of(shallow)
     once = None
     if joined is not None:
@@ -99,9 +99,11 @@ def shallow_again(
     if joined is not None:
         recount(shallow, joined)
         if epochs:
+            taught = TaughtBy(
+                joined.loss, copy.deepcopy(deep), alpha=distill_alpha, temperature=temperature
+            )
             rule = Backprop(
-                TaughtBy(joined.loss, copy.deepcopy(deep), alpha=distill_alpha,
-                         temperature=temperature),
+                taught if _gives_logits(deep, joined) else joined.loss,
                 **training, validate=joined.validate, monitor=joined.monitor, mode=joined.mode,
             )  # fmt: skip
             shallow = train(
@@ -109,6 +111,21 @@ def shallow_again(
                 time_limit=time_limit, name="mend",
             ).model  # fmt: skip
     return of_the_same_kind(model, joined, shallow.eval())
+
+
+@torch.no_grad()
+def _gives_logits(model: nn.Module, joined: Trainable) -> bool:
+    """Whether there are answers to learn from; a module that returns a loss alone has none."""
+    given: list[Any] = []
+    hook = model.register_forward_hook(lambda _, __, output: given.append(output))
+    try:
+        joined.loss(model, next(iter(joined.batches.epoch(0))))
+        logits_of(given[0])
+    except ModelError:
+        return False
+    finally:
+        hook.remove()
+    return True
 
 
 def _say_in_config(model: nn.Module, order: int) -> None:

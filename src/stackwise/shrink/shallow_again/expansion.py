@@ -12,10 +12,9 @@ import torch
 from torch import nn
 
 from stackwise.catalog import Knob, probe
-from stackwise.errors import ModelError
 from stackwise.figures import drawing, new_figure
 from stackwise.findings import Findings
-from stackwise.layers.sweeps import put_sweeps, side_by_side, sweeps_of
+from stackwise.layers.sweeps import put_sweeps, side_by_side, take_sweeps_off
 from stackwise.learning.trainable import Trainable, trainable
 from stackwise.shrink.shallow_again.entry import recount
 from stackwise.shrink.shallow_again.grouping import check_residual, groups_of, in_container
@@ -30,7 +29,7 @@ TIMED = 5
 
 @probe(
     "shallow-again",
-    takes=("learner", "decoder", "encoder", "vision", "module"),
+    takes=("learner", "decoder", "vision", "module"),
     shared=(seeded,),
     **{name: CARD[name] for name in ("title", "paper")},
 )
@@ -51,19 +50,19 @@ def expansion(
     deep model's.
 
     Args:
-        model: as for `shallow_again`; it is not changed.
+        model: as for `shallow_again`; it is not changed. Of one that is cut already the deep form
+            of its weights is measured.
         data: what `stackwise.learning.trainable` takes.
         loss: for a module whose batches give no `.loss`.
 
     Returns:
-        Findings: table `orders` (loss, milliseconds of a pass, mean error of the groups), table
-        `error by group`, a picture, and the least order whose loss is within a tenth of the deep
-        model's.
+        Findings: table `orders` (loss, steps one after the other, mean error of the groups), table
+        `error by group`, a picture, milliseconds of a pass, and the least order whose loss is
+        within a tenth of the deep model's.
     """
     joined = trainable(model, data, loss=loss, seed=random_state)
-    deep = joined.model
-    if sweeps_of(deep) is not None:
-        raise ModelError("the blocks of this model run side by side already")
+    deep = copy.deepcopy(joined.model)
+    take_sweeps_off(deep)
     some = [batch for _, batch in zip(range(batches), joined.batches.epoch(0), strict=False)]
     deep.eval()
     stack = Stack.of(deep)
@@ -72,13 +71,15 @@ def expansion(
     groups = groups_of(stack, group, once)
     whole = _Measured(deep, joined, some)
     orders = range(1, max(map(len, groups)) + 1)
-    rows = []
+    rows, taken = [], {}
     for order in orders:
         cut = copy.deepcopy(deep)
         put_sweeps(cut, stack.name, in_container(stack, groups), order)
         recount(cut, joined)
         found = _Measured(cut.eval(), joined, some)
-        rows.append({"order": order, "loss": found.loss, "milliseconds": found.milliseconds})
+        steps = sum(min(order, len(one)) for one in groups)
+        rows.append({"order": order, "loss": found.loss, "steps": steps})
+        taken[order] = round(found.milliseconds, 3)
     table = pd.DataFrame(rows).set_index("order")
     errors = _errors(stack, joined, some[0], groups)
     table["error"] = errors.mean(axis=1)
@@ -86,7 +87,8 @@ def expansion(
     summary = {
         "blocks side by side": [len(one) for one in groups if len(one) > 1],
         "loss of the deep model": whole.loss,
-        "milliseconds of the deep model": whole.milliseconds,
+        "milliseconds of a pass, deep": round(whole.milliseconds, 3),
+        "milliseconds of a pass, by order": taken,
         "least order within a tenth of that loss": int(near[0]) if len(near) else None,
     }
     return Findings(
