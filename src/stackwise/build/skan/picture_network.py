@@ -117,7 +117,8 @@ class SConvKAN(SelectableNetwork):
         """
         was_training = self.training
         x = self.eval().first(rows)
-        for block in self.blocks:
+        for found in self.blocks:
+            block: Any = found
             block.settle(y := block.layer(x))
             x = block.after(y)
         self.train(was_training)
