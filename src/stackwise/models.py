@@ -169,6 +169,7 @@ def builder_of(config: Any) -> Any:
 def _pretrained(source: str, trust_remote_code: bool, dtype: str, fetch: bool = True) -> Any:
     import transformers
 
+    from stackwise.layers.sweeps import with_sweeps
     from stackwise.pretrained_bounds import check_size
 
     here: dict[str, Any] = {} if fetch else {"local_files_only": True}
@@ -182,6 +183,7 @@ def _pretrained(source: str, trust_remote_code: bool, dtype: str, fetch: bool = 
             check_size(builder, config, Path(source))
         # safetensors alone: a pickled weights file could run code
         model = builder.from_pretrained(source, dtype=dtype, use_safetensors=True, **more)
+    with_sweeps(model, getattr(config, "side_by_side", None))
     stored = getattr(config, "dtype", None)  # from_pretrained writes over it in its own copy
     if dtype == "float32" and stored in half_types():
         model.stored_dtype = stored

@@ -17,7 +17,8 @@ def small_astroformer(**changes) -> Astroformer:
 def small_ms_mlp(**changes) -> MSMLP:
     torch.manual_seed(0)
     sizes = {"channels": 2, "n_outputs": 3, "widths": (5, 9), "depths": (1, 2), "patch": 2}
-    return MSMLP(**sizes | {"layer_scale": 0.5, "image_size": 8} | changes).eval()
+    scale = {} if changes.get("hybrid") else {"layer_scale": 0.5}
+    return MSMLP(**sizes | scale | {"image_size": 8} | changes).eval()
 
 
 def pictures(height: int, width: int, rows: int = 2) -> torch.Tensor:

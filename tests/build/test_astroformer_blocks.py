@@ -6,8 +6,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from stackwise.build.astroformer import ConvBlock, RelativeAttention, TransformerBlock
-from stackwise.build.astroformer.attention import resized_table
 from stackwise.errors import ModelError
+from stackwise.layers.relative_attention import resized_table
 
 
 def maps(channels: int, height: int, width: int, rows: int = 2) -> Tensor:
@@ -46,6 +46,22 @@ def by_definition(made: RelativeAttention, x: Tensor) -> Tensor:
 def test_attention_equals_its_equation(height: int, width: int):
     made, x = attention(height, width), maps(5, height, width)
     assert torch.allclose(made(x), by_definition(made, x), atol=1e-12)
+
+
+@torch.no_grad()
+def test_offsets_through_an_mlp_are_a_table_that_fits_any_map():
+    small, large = attention(2, 3, relative="mlp"), attention(4, 5, relative="mlp")
+    large.load_state_dict(small.state_dict())
+    made, x = attention(2, 3), maps(5, 2, 3)
+    made.load_state_dict({n: t for n, t in small.state_dict().items() if "from" not in n}, False)
+    made.table.copy_(small.from_offsets(small.offsets))
+    assert torch.allclose(small(x), made(x), atol=1e-12)
+    hidden, _, last = small.from_offsets
+    offset = torch.tensor([-1.0, 2.0]).double()  # one row up, two to the right
+    by_hand = last.weight @ (hidden.weight @ (offset.sign() * (1 + offset.abs()).log())
+                             + hidden.bias).relu()  # fmt: skip
+    assert torch.allclose(small.bias()[:, 2, 3], large.bias()[:, 2, 5], atol=1e-12)
+    assert torch.allclose(small.bias()[:, 2, 3], by_hand, atol=1e-12)
 
 
 @torch.no_grad()
@@ -152,7 +168,7 @@ def test_a_block_with_its_path_dropped_is_its_shortcut():
     "make, message",
     [
         (lambda: RelativeAttention(8, 10, 4, (2, 2)), "width 10 is not divisible by head_dim 4"),
-        (lambda: RelativeAttention(8, 8, 4, (2, 2), relative="mlp"), "bias, post or none"),
+        (lambda: RelativeAttention(8, 8, 4, (2, 2), relative="mean"), "bias, mlp, post or none"),
         (lambda: attention(2, 3)(maps(5, 3, 3)), "made for maps of 2 x 3, got 3 x 3"),
     ],
 )

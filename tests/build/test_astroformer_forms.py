@@ -15,7 +15,7 @@ def test_a_network_is_exported_and_made_again():
     is_exported_and_made_again(network(), 32, 64)
 
 
-@pytest.mark.parametrize("relative", ["bias", "post"])
+@pytest.mark.parametrize("relative", ["bias", "mlp", "post"])
 def test_bfloat16_autocast_trains(relative: str):
     model = network(drop_path=0.2, dropout=0.1, relative=relative).train()
     with torch.autocast("cpu", torch.bfloat16):

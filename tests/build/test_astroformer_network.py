@@ -26,34 +26,39 @@ def on_meta(**given) -> Astroformer:
         return Astroformer(**given).eval()
 
 
+def multiply_adds(model: Astroformer, side: int) -> float:
+    """Of one picture, in millions."""
+    with torch.no_grad(), FlopCounterMode(display=False) as counted:
+        model(torch.empty(1, 3, side, side, device="meta"))
+    return counted.get_total_flops() / 2e6
+
+
 @pytest.mark.parametrize(
-    "size, parameters, ten, coatnet",
+    "size, parameters, ten, work, coatnet, coatnet_work",
     [
-        ("0", 23_533_592, 22_772_282, 25.04),
-        ("1", 38_149_448, 37_388_138, 42.23),
-        ("2", 67_381_864, 66_367_114, 74.68),
-        ("3", 150_408_616, 148_886_986, 166.97),
-        ("4", 242_604_904, 241_083_274, 275.43),
-        ("5", 595_579_688, 593_551_178, 687.47),
+        ("0", 23_533_592, 22_772_282, 3990, 25.04, 4550),
+        ("1", 38_149_448, 37_388_138, 6810, 42.23, 8640),
+        ("2", 67_381_864, 66_367_114, 13340, 74.68, 16430),
+        ("3", 150_408_616, 148_886_986, 29880, 166.97, 36450),
+        ("4", 242_604_904, 241_083_274, 48530, 275.43, 62310),
+        ("5", 595_579_688, 593_551_178, 108230, 687.47, 145260),
     ],
 )
-def test_a_size_has_its_parameters(size: str, parameters: int, ten: int, coatnet: float):
-    model = on_meta(size=size)
+def test_a_size_has_its_parameters_and_multiply_adds(
+    size: str, parameters: int, ten: int, work: float, coatnet: float, coatnet_work: float
+):
+    model, other = on_meta(size=size), on_meta(size=size, layout="CCTT")
     assert count(model) == parameters
     assert parameters - 990 * (model.widths[-1] + 1) == ten
-    if size in "05":  # building takes its time
-        other = on_meta(size=size, layout="CCTT")
-        assert round(count(other) / 1e6, 2) == coatnet
+    assert round(count(other) / 1e6, 2) == coatnet
+    assert multiply_adds(model, 224) == pytest.approx(work, rel=0.01)
+    assert multiply_adds(other, 224) == pytest.approx(coatnet_work, rel=0.01)
 
 
-@pytest.mark.parametrize(
-    "size, side, multiply_adds", [("0", 224, 3990), ("2", 224, 13340), ("pico", 32, 9.5)]
-)
-def test_a_size_has_its_multiply_adds(size: str, side: int, multiply_adds: float):
-    given = {"size": size, "image_size": side, "n_outputs": 10}
-    with torch.no_grad(), FlopCounterMode(display=False) as counted:
-        on_meta(**given)(torch.empty(1, 3, side, side, device="meta"))
-    assert counted.get_total_flops() / 2e6 == pytest.approx(multiply_adds, rel=0.01)
+def test_small_sizes_have_their_multiply_adds():
+    given = {"image_size": 32, "n_outputs": 10}
+    found = [multiply_adds(on_meta(size=size, **given), 32) for size in ("pico", "nano")]
+    assert found == pytest.approx([9.5, 23.4], rel=0.01)
 
 
 def test_small_sizes_have_their_parameters_in_every_layout():
@@ -70,16 +75,18 @@ def test_small_sizes_have_their_parameters_in_every_layout():
 
 def test_a_letter_changes_its_stage_only():
     plain, other = (set(network(layout=layout).state_dict()) for layout in ("CCCT", "CCTT"))
-    assert all(key.startswith("stages.2.") for key in plain ^ other)
+    assert all(key.startswith(("blocks.2.", "blocks.3.")) for key in plain ^ other)
     convolutions = network(layout="CCCC")
     assert not any(isinstance(module, RelativeAttention) for module in convolutions.modules())
     mixed = network(layout=("C", "C", "CT", "T"))
-    kinds = [type(block).__name__ for stage in mixed.stages for block in stage]
+    kinds = [type(block.body).__name__ for block in mixed.blocks]
     assert kinds == ["ConvBlock"] * 3 + ["TransformerBlock"] * 3
+    assert network(layout="C-C-CT-T").state_dict().keys() == mixed.state_dict().keys()
+    assert network(layout="C-C-C-T").state_dict().keys() == network().state_dict().keys()
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("relative", ["bias", "post", "none"])
+@pytest.mark.parametrize("relative", ["bias", "mlp", "post", "none"])
 @pytest.mark.parametrize("head_hidden", [True, 5, False])
 def test_a_network_is_resized(relative: str, head_hidden):
     model = network(relative=relative, head_hidden=head_hidden)
@@ -105,7 +112,7 @@ def test_a_picture_is_filled_up_to_whole_strides():
 
 def test_tables_of_offsets_are_not_decayed():
     names = network().no_weight_decay()
-    assert names == {f"stages.3.{place}.attention.table" for place in range(2)}
+    assert names == {f"blocks.{place}.body.attention.table" for place in (4, 5)}
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,14 @@ NAMES = {
 }  # fmt: skip
 
 
+DEPTHS = (1, 2, 1, 2)
+PLACES = {
+    f"stages.{stage}.{place}": f"blocks.{sum(DEPTHS[:stage]) + place}.body"
+    for stage, depth in enumerate(DEPTHS)
+    for place in range(depth)
+}
+
+
 def fill(module: nn.Module, start: str) -> nn.Module:
     weights = {}
     for key, value in RECORD.items():
@@ -35,7 +43,8 @@ def fill(module: nn.Module, start: str) -> nn.Module:
             name = key.removeprefix(f"weights/{start}")
             for theirs, ours in NAMES.items():
                 name = name.replace(theirs, ours)
-            weights[name] = value
+            place = ".".join(name.split(".")[:3])
+            weights[name.replace(place, PLACES.get(place, place), 1)] = value
     module.load_state_dict(weights)
     return module.eval()
 
@@ -56,13 +65,13 @@ def watched(module: nn.Module, names: dict[str, str]) -> dict[str, Tensor]:
 @torch.no_grad()
 def test_every_block_and_the_logits_equal_the_authors():
     model = Astroformer(
-        image_size=(64, 96), n_outputs=7, widths=(8, 16, 24, 32), depths=(1, 2, 1, 2), stem=8,
+        image_size=(64, 96), n_outputs=7, widths=(8, 16, 24, 32), depths=DEPTHS, stem=8,
         head_dim=16, head_hidden=20,
     )  # fmt: skip
     fill(model, "net.")
     names = {"stem": "net_stem"} | {
-        f"stages.{stage}.{place}": f"net_stage{stage}_block{place}"
-        for stage, depth in enumerate((1, 2, 1, 2))
+        PLACES[f"stages.{stage}.{place}"]: f"net_stage{stage}_block{place}"
+        for stage, depth in enumerate(DEPTHS)
         for place in range(depth)
     }
     seen = watched(model, names | {"norm": "head_norm", "hidden": "hidden"})

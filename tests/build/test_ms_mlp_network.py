@@ -48,8 +48,11 @@ def test_a_size_has_its_parameters_and_multiply_adds(given, parameters, multiply
     "given, parameters",
     [
         ({"size": "tiny", "n_outputs": 10}, 27_894_922),
+        ({"size": "small", "n_outputs": 10}, 49_542_442),
+        ({"size": "base", "n_outputs": 10}, 87_682_042),
         ({"size": "tiny", "mixing": SHRINKING}, 28_347_304),
-        ({"size": "base", "mixing": SHRINKING}, 87_933_832),
+        ({"size": "small", "mixing": "shrinking"}, 49_730_152),
+        ({"size": "base", "mixing": "shrinking"}, 87_933_832),
     ],
 )
 def test_other_heads_and_windows_have_their_parameters(given, parameters):

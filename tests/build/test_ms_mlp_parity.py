@@ -22,17 +22,23 @@ NAMES = {
 }  # fmt: skip
 
 
+DEPTHS = (1, 2, 1, 1)
+
+
 def renamed(key: str) -> str:
     """Our name of a tensor of theirs; each of their stages ends with our next one's step."""
     for theirs, ours in NAMES.items():
         key = key.replace(theirs, ours)
-    key = key.replace("patch_embed.proj", "stages.0.step")
-    key = key.replace("patch_embed.norm", "stages.0.norm")
     parts = key.split(".")
+    if "patch_embed" in parts:
+        return f"stem.{'conv' if parts[1] == 'proj' else 'norm'}.{parts[2]}"
+    if parts[0] != "layers":
+        return key
+    stage = int(parts[1])
     if "downsample" in parts:
-        stage, part = int(parts[1]) + 1, "step" if parts[3] == "proj" else "norm"
-        return f"stages.{stage}.{part}.{parts[4]}"
-    return key.replace("layers.", "stages.")
+        part = "conv" if parts[3] == "proj" else "norm"
+        return f"blocks.{sum(DEPTHS[: stage + 1])}.step.{part}.{parts[4]}"
+    return ".".join(["blocks", str(sum(DEPTHS[:stage]) + int(parts[3])), *parts[4:]])
 
 
 def fill(module: nn.Module, start: str) -> nn.Module:
@@ -47,7 +53,7 @@ def fill(module: nn.Module, start: str) -> nn.Module:
 
 def network() -> MSMLP:
     model = MSMLP(
-        image_size=(64, 96), n_outputs=7, widths=(9, 18, 36, 72), depths=(1, 2, 1, 1),
+        image_size=(64, 96), n_outputs=7, widths=(9, 18, 36, 72), depths=DEPTHS,
         mixing=MIXING,
     )  # fmt: skip
     return fill(model, "weights/net.")
@@ -68,11 +74,14 @@ def test_every_map_equals_the_authors():
     def keep(name: str):
         return lambda _module, _args, output: seen.__setitem__(name, output)
 
-    for number, stage in enumerate(model.stages):
-        step = f"net_layer{number - 1}_downsample" if number else "net_patch_embed"
-        stage.norm.register_forward_hook(keep(step))
-        for place, one in enumerate(stage.blocks):
-            one.register_forward_hook(keep(f"net_layer{number}_block{place}"))
+    model.stem.register_forward_hook(keep("net_patch_embed"))
+    blocks = iter(model.blocks)
+    for stage, depth in enumerate(DEPTHS):
+        for place in range(depth):
+            block = next(blocks)
+            block.register_forward_hook(keep(f"net_layer{stage}_block{place}"))
+            if stage and not place:
+                block.step.register_forward_hook(keep(f"net_layer{stage - 1}_downsample"))
     model.norm.register_forward_hook(keep("net_features"))
     seen["net_logits"] = model(RECORD["input/image"])
     assert seen.keys() == {key[7:] for key in RECORD if key.startswith("output/net")}

@@ -35,8 +35,8 @@ def learners() -> dict[str, tuple[Card, Entry]]:
 
 
 def knobs(of: Card, entry: Entry, base: str) -> dict[str, Any]:
-    """Quick ones in float32, without dropout, whose draws depend on where a row lies in its part of a
-    batch; for rows, batches of which each process gets a part of another size.
+    """Quick ones in float32, without dropout, whose draws depend on where a row lies in its part of
+    a batch; for rows, batches of which each process gets a part of another size.
     """
     plain: dict[str, Any] = {"device": "cpu", "model": base, "precision": "float32"}
     if entry.problem is not None:

@@ -10,6 +10,7 @@ from PIL import Image
 
 from stackwise.conformance import small_language_model
 from stackwise.stack.saved import rebuild_saved
+from stackwise.tasks.images.small import small_pictures
 
 TABLES = """
 [[table]]
@@ -55,17 +56,11 @@ def tables(place: Path) -> None:
 
 
 def pictures(place: Path) -> None:
-    """Photographs in a folder a class, light ones and dark ones, and some without a class."""
-    rng = np.random.default_rng(0)
-    for name, least, count in (
-        ("photos/day", 128, 20),
-        ("photos/night", 0, 20),
-        ("new_photos", 64, 3),
-    ):
-        (place / name).mkdir(parents=True)
-        for number in range(count):
-            picture = rng.integers(least, least + 128, (12, 16, 3), dtype=np.uint8)
-            Image.fromarray(picture).save(place / name / f"{number}.png")
+    """Pictures, a folder a class, and some without a class."""
+    for number, (picture, label) in enumerate(zip(*small_pictures(60), strict=True)):
+        for folder in ("photos/" + label, *(["new_photos"] if number < 4 else [])):
+            (place / folder).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(picture).save(place / folder / f"{number}.png")
 
 
 def texts(place: Path) -> None:

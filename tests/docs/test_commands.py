@@ -3,8 +3,8 @@
 The commands of a page run in one folder in their order, since a later one names what an earlier one
 wrote. Two things make them small without changing a word: training ends after its first epoch, as
 a time limit ends it, and of the methods that a comparison picks by itself the quickest take part.
-A command before which a launcher stands runs in this process alone. What no test can run is named
-here, so that a new command without a stand-in fails.
+A command before which a launcher stands runs in this process alone, and so does one with a pool.
+What no test can run is named here, so that a new command without a stand-in fails.
 """
 
 import importlib
@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from stackwise import cli
+from stackwise import cli, pool
 from stackwise.cli.reading import default_out
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -27,8 +27,12 @@ ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 SHELL = ("", "bash", "sh", "shell", "console")
 KNOWN = ("stackwise ", "make ", "pip ", ". .venv/", "torchrun ", "accelerate ")
-GIVEN = {"gradual-pruning": "mlp", "skan": "skan"}
-"""Pages whose commands begin with a run that is there, `runs/first`, and its method."""
+GIVEN = {
+    "gradual-pruning": "mlp sales.csv --target price", "skan": "skan sales.csv --target price",
+    "vit-reparam": "vit-reparam photos/ --set branches=1 --set width=12",
+    "mamba-pkd": "residual-cnn photos/ --set width=4",
+}  # fmt: skip
+"""Pages whose commands begin with a run that is there, `runs/first`: its method and its data."""
 DEEP = {"gstack": 7}
 """Pages whose orders name more than four blocks of MODEL."""
 QUICKEST = {
@@ -70,12 +74,22 @@ def test_a_shell_block_holds_no_command_that_is_not_known(page):
     assert "```" not in re.sub(r"^```", "", page.read_text(), flags=re.MULTILINE)
 
 
+def in_this_process(work, count, *, begins, **_):
+    """What a pool does, where the fixture reaches it."""
+    for place in range(count):
+        begins(place)
+        yield place, work(place)
+
+
 @pytest.fixture
 def small(monkeypatch):
-    """Training ends after its first epoch, and comparisons take the quickest methods."""
+    """Training ends after its first epoch, in this process, and comparisons take the quickest
+    methods.
+    """
     from stackwise.training import loop
 
     monkeypatch.setattr(loop.TrainingLoop, "_out_of_time", lambda self: self.epoch > 0)
+    monkeypatch.setattr(pool, "side_by_side", in_this_process)
     contenders = importlib.import_module("stackwise.studies.contenders")
     serving = contenders._all_serving
 
@@ -119,8 +133,7 @@ def test_the_commands_of_a_page_run_as_printed(page, small, tmp_path, monkeypatc
     monkeypatch.chdir(tmp_path)
     lines = commands(page)
     if page.stem in GIVEN:
-        method = GIVEN[page.stem]
-        lines.insert(0, f"stackwise fit {method} sales.csv --target price --out runs/first")
+        lines.insert(0, f"stackwise fit {GIVEN[page.stem]} --out runs/first")
     for line in lines:
         if "stackwise" not in line or CLUSTER in line:
             continue

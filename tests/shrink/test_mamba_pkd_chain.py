@@ -10,13 +10,8 @@ from torch.nn import functional
 from stackwise.errors import DataError, ModelError
 from stackwise.shrink.mamba_pkd import Mamba, staged, start_at_zero, until_sure
 from stackwise.shrink.mamba_pkd.boosting import barrier_loss, edge, first_weights, reweigh
-from stackwise.shrink.mamba_pkd.chain import (
-    checked_teacher,
-    distillation_loss,
-    regression_loss,
-    residual_loss,
-    soft_loss,
-)
+from stackwise.shrink.mamba_pkd.chain import regression_loss, residual_loss
+from stackwise.training.distillation import checked_teacher, distillation_loss, soft_loss
 
 
 def draw(*shape: int) -> Tensor:

@@ -29,10 +29,10 @@ def tokens(rows: int = 2) -> Tensor:
     return torch.randn(rows, 5, D, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
 
 
-def random_block(branches: int, heads: int = 3, values: str = "join") -> BranchedBlock:
+def random_block(branches: int, heads: int = 3, values: str = "join", **joining) -> BranchedBlock:
     """All numbers random, biases too, so that nothing hides."""
     torch.manual_seed(branches)
-    block = BranchedBlock(D, heads, branches, 2.0, values=values).double().eval()
+    block = BranchedBlock(D, heads, branches, 2.0, values=values, **joining).double().eval()
     for parameter in block.parameters():
         nn.init.normal_(parameter, std=0.5)
     return block
@@ -47,6 +47,48 @@ def test_a_merged_block_equals_the_joined_one(branches: int, heads: int, values:
     block = random_block(branches, heads, values)
     set_join(block, 1.0)
     assert far(merged_block(block)(tokens()), block(tokens())) < EXACT
+
+
+@pytest.mark.parametrize("values", ["join", "wide"])
+@pytest.mark.parametrize("mixing", ["mean", "learned"])
+@pytest.mark.parametrize("pairwise", [False, True])
+def test_weighted_and_pairwise_joining_merge_exactly(values: str, mixing: str, pairwise: bool):
+    block = random_block(4, values=values, mixing=mixing, pairwise=pairwise)
+    set_join(block, 1.0)
+    assert far(merged_block(block)(tokens()), block(tokens())) < EXACT
+    assert merged_block(block).ffn.mix is None
+
+
+def test_learned_weights_change_the_mean_and_are_learned():
+    block = random_block(2, mixing="learned")
+    set_join(block, 1.0)
+    before = block(tokens())
+    before.square().sum().backward()
+    assert all(part.mix.grad.abs().sum() > 0 for part in (block.attention, block.ffn))
+    with torch.no_grad():
+        block.ffn.mix.copy_(torch.tensor([3.0, -3.0]))
+    assert far(block(tokens()), before) > 1e-3
+    alike = random_block(2, mixing="learned")
+    for part in (alike.attention, alike.ffn):
+        nn.init.zeros_(part.mix)
+    set_join(alike, 1.0)
+    plain = random_block(2)
+    plain.load_state_dict(alike.state_dict(), strict=False)
+    assert far(alike(tokens()), plain(tokens())) < EXACT
+
+
+def test_pairs_are_joined_before_pairs_of_pairs():
+    ffn = BranchedFFN(D, 3, 4, pairwise=True).double()
+    u = torch.randn(2, 5, 4, 3, dtype=torch.float64)
+    ffn.lam.fill_(0.5)
+    joined = ffn.join(u, -2)
+    assert torch.equal(joined[..., 0, :], joined[..., 1, :])
+    assert torch.allclose(joined[..., 0, :], u[..., :2, :].mean(-2))
+    assert not torch.allclose(joined[..., 0, :], joined[..., 2, :])
+    ffn.lam.fill_(1.0)
+    assert torch.allclose(ffn.join(u, -2), u.mean(-2, keepdim=True).expand_as(u))
+    with pytest.raises(ModelError, match="pairwise joining takes 2, 4, 8, ... branches, got 3"):
+        BranchedFFN(D, 3, 3, pairwise=True)
 
 
 @pytest.mark.parametrize("values", ["join", "wide"])

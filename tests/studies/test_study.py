@@ -13,6 +13,7 @@ import pytest
 import stackwise
 from stackwise.errors import DataError, NotInstalled, RunError, StorageError, StudyError
 from stackwise.files import write_json
+from stackwise.learning.metrics import Metric
 from stackwise.studies import Study
 from stackwise.studies.leaderboard import CUT
 from stackwise.tasks.table.task import TableTask
@@ -276,3 +277,31 @@ def test_a_study_without_its_page_says_how_to_write_one(study, tmp_path):
     shutil.copytree(study.folder, tmp_path / "s", ignore=shutil.ignore_patterns("report.html"))
     with pytest.raises(StudyError, match="stackwise report"):
         _ = Study(tmp_path / "s").report
+
+
+def test_a_metric_that_the_test_rows_cannot_have_is_refused_before_anything_is_fitted():
+    frame = numbers()
+    frame["y"] = np.where(frame["y"] > 0, "yes", "no")
+    ones = frame[frame["y"] == "yes"].head(20)
+    rest = frame.drop(ones.index)
+    with pytest.raises(DataError, match="roc_auc has no value on the test rows: they hold one cl"):
+        TableTask.load(rest, target="y", test=ones, metric="roc_auc")
+    assert TableTask.load(rest, target="y", test=ones, metric="log_loss").metric.name == "log_loss"
+
+
+def test_a_run_without_a_score_is_named_and_is_not_ranked(tmp_path):
+    """A metric that has a value for the truth and for a linear model alone."""
+
+    def smooth(target, prediction):
+        straight = np.corrcoef(target, prediction)[0, 1] > 0.99999
+        return float(np.abs(target - prediction).mean()) if straight else np.nan
+
+    task = TableTask.load(
+        numbers(400).assign(y=lambda frame: 3 * frame["x"]), target="y",
+        metric=Metric("smooth", "min", function=smooth),
+    )  # fmt: skip
+    settings = QUICK | {"methods": ["linear", "gradient-boosting"], "seeds": 1}
+    study = stackwise.compare(task, out=tmp_path / "s", **settings)
+    assert list(study.leaderboard()["method"]) == ["linear"]
+    assert "its smooth on the" in study.record["failures"]["gradient-boosting-seed0"]
+    assert "is no number" in (tmp_path / "s" / "report.html").read_text()

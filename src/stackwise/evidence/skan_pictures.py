@@ -123,7 +123,8 @@ class Bench:
         self._keep("by chance", task, SConvKANClassifier(**kan, keep=1, select_by="random"))
         pruned = SConvKANClassifier(**kan, keep=1)
         self._keep("pruned", task, pruned)
-        self.won.append(str(pruned.network_.arguments["selection"]["score"]))
+        network: Any = pruned.network_
+        self.won.append(str(network.arguments["selection"]["score"]))
         for name, wanted in (("plain, final size", "pruned"), ("plain, peak size", "all kept")):
             plain = shared | {"channels": self._widths(task, self.size[wanted][-1])}
             raced = [task.fit(PlainConvolutions(**plain, lr=lr)) for lr in LRS]
@@ -139,7 +140,10 @@ class Bench:
 
     def _widths(self, task: ImagesTask, parameters: int) -> list[int]:
         """Widths in the proportion of ours with about as many parameters."""
-        about = {"channels": task.part("train")[0].shape[1], "n_outputs": len(task.classes)}
+        about = {
+            "channels": task.part("train")[0].shape[1],
+            "n_outputs": len(task.describe()["classes"]),
+        }
         found = [
             [factor * width // 8 for width in self.settings["widths"]] for factor in range(8, 200)
         ]

@@ -6,7 +6,8 @@ transforms. A kind of data says how samples become what its networks take (`_fea
 a method which network it builds.
 
 Regression targets are standardised with mean and standard deviation of the training rows;
-classifiers use cross-entropy, with two logits also for two classes.
+classifiers use cross-entropy, with two logits also for two classes. A classifier whose network
+gives margins (`outputs.MarginHead`) has `decision_function` in place of `predict_proba`.
 """
 
 import copy
@@ -18,13 +19,15 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from stackwise.catalog import cards
 from stackwise.errors import DataError, ModelError, RunError
 from stackwise.file_bounds import within
-from stackwise.layers.arguments import NETWORKS, place_of
+from stackwise.layers.arguments import NETWORKS, parts_of, place_of, with_parts
+from stackwise.layers.sweeps import sweeps_of, with_sweeps
 from stackwise.learning.labelled_estimator import LabelledEstimator, held_out_knobs
 from stackwise.learning.labelled_rows import LabelledRows
 from stackwise.learning.metrics import Metric
@@ -32,16 +35,18 @@ from stackwise.learning.network import NetworkLearner
 from stackwise.learning.outputs import (
     as_tensors,
     batch_loss,
+    margin_head,
     mean_values,
     member_values,
     through_network,
     validation_scores,
 )
 from stackwise.learning.targets import ClassTarget, NumberTarget
+from stackwise.learning.teacher import loss_beside_teacher
 from stackwise.learning.trainable import Trainable
 from stackwise.sparse_files import load_sparse, save_sparse
 from stackwise.training.batches import ArrayBatches
-from stackwise.training.knobs import training_knobs
+from stackwise.training.knobs import distillation_knobs, training_knobs
 from stackwise.training.phases import Phase
 from stackwise.training.rules import Backprop, Rule, decays
 
@@ -52,7 +57,7 @@ class LabelledNetwork(NetworkLearner, LabelledEstimator):
     Fitted attributes are those of `LabelledEstimator` and of `NetworkLearner`.
     """
 
-    shared_knobs: ClassVar[tuple[Any, ...]] = (held_out_knobs, training_knobs)
+    shared_knobs: ClassVar[tuple[Any, ...]] = (held_out_knobs, training_knobs, distillation_knobs)
     standardises: ClassVar[bool] = True
 
     def _features(self, samples: Any, *, quietly: bool = False) -> Any:
@@ -85,9 +90,9 @@ class LabelledNetwork(NetworkLearner, LabelledEstimator):
         """How a step learns: by default `Backprop` on the members' own losses.
 
         Args:
-            watched: `validate`, `monitor` and `mode` of the rule.
+            watched: `loss`, `validate`, `monitor` and `mode` of the rule.
         """
-        return Backprop(batch_loss, **self.rule_options(), **watched)
+        return Backprop(**self.rule_options(), **watched)
 
     def rule_options(self) -> dict[str, Any]:
         """The training knobs as arguments of `Backprop`."""
@@ -102,7 +107,8 @@ class LabelledNetwork(NetworkLearner, LabelledEstimator):
         """The phases of the fit: by default one of `build_rule`.
 
         Args:
-            held: the validation rows. watched: `validate`, `monitor` and `mode` of the rules.
+            held: the validation rows.
+            watched: `loss`, `validate`, `monitor` and `mode` of the rules.
         """
         patience = self.patience if held is not None else None
         return [Phase("train", self.build_rule(**watched), batches, self.epochs(batches), patience)]
@@ -126,9 +132,11 @@ class LabelledNetwork(NetworkLearner, LabelledEstimator):
         """The predictions of each member.
 
         Returns:
-            (n, k, C): probabilities, or for regression (n, k, 1) values; k = 1 for one network.
+            (n, k, C): probabilities or margins, or for regression (n, k, 1) values; k = 1 for one
+            network.
         """
-        found = self._outputs(X, partial(member_values, classes=self._by_class))
+        check_is_fitted(self, "network_")
+        found = self._outputs(X, partial(member_values, classes=self._gives_logits(self.network_)))
         return found if self._by_class else found * self.target_scale_ + self.target_mean_
 
     def trainable(
@@ -148,7 +156,7 @@ class LabelledNetwork(NetworkLearner, LabelledEstimator):
         tensors = self._tensors(features, train_part)
         size = batch_size or self._batch_size(len(train_part.target))
         batches = self.build_batches(tensors, size, self.seed_ if seed is None else seed)
-        validate, monitor = self._validation(held)
+        validate, monitor = self._validation(held, self.network_)
         return Trainable(
             model=copy.deepcopy(self.network_), batches=batches, loss=batch_loss,
             validate=validate, monitor=monitor, mode=self._mode(), finish=self.with_network,
@@ -161,11 +169,26 @@ class LabelledNetwork(NetworkLearner, LabelledEstimator):
             torch.manual_seed(seed)
             network = self._network(features, self._standard(train.target))
         tensors = self._tensors(features, train)
-        batches = self.build_batches(tensors, self._batch_size(len(train.target)), seed)
-        validate, monitor = self._validation(held)
-        watched = {"validate": validate, "monitor": monitor, "mode": self._mode()}
+        if self._watched is not None and self._watched.needs_probability:
+            self._check_probabilities(network, self._watched.name)
+        loss, taught = loss_beside_teacher(self, train)
+        batches = self.build_batches(tensors | taught, self._batch_size(len(train.target)), seed)
+        validate, monitor = self._validation(held, network)
+        watched = {"loss": loss, "validate": validate, "monitor": monitor, "mode": self._mode()}
         trained = self.train(network, self.build_phases(batches, held, watched))
         self.network_ = trained.model.eval()
+
+    def varies_samples(self) -> bool:
+        """Whether `build_batches` gives a sample in another form each time."""
+        return False
+
+    def samples_of(self, inputs: dict[str, torch.Tensor]) -> Any:
+        """What the network is called with as samples again; asked where samples vary."""
+        raise ModelError(f"{type(self).__name__} varies its samples and cannot read them back")
+
+    def inputs_of_module(self, module: nn.Module, samples: Any) -> Mapping[str, Any]:
+        """What a bare module is called with that teaches: what the network itself is."""
+        return self._inputs(self._features(samples, quietly=True))
 
     def _mode(self) -> Literal["min", "max"]:
         """Whether less or more of the watched score is better."""
@@ -190,12 +213,29 @@ class LabelledNetwork(NetworkLearner, LabelledEstimator):
             "weight": torch.as_tensor(part.weight / part.weight.mean()).float(),
         }
 
-    def _validation(self, held: LabelledRows | None) -> tuple[Any, str | None]:
+    def _gives_logits(self, network: nn.Module) -> bool:
+        """Whether a network's outputs become probabilities by a softmax."""
+        return self._by_class and margin_head(network) is None
+
+    def _check_probabilities(self, network: nn.Module, metric: str) -> None:
+        """Refuse a metric of probabilities where there are margins.
+
+        Raises:
+            DataError: it cannot be had from this network.
+        """
+        if self._by_class and not self._gives_logits(network):
+            raise DataError(
+                f"{metric} needs probabilities and this {type(self).__name__} gives margins; take "
+                "a metric of the predicted classes, such as accuracy"
+            )
+
+    def _validation(self, held: LabelledRows | None, network: nn.Module) -> tuple[Any, str | None]:
         """The function that judges a network on the held-out rows, and the score to watch."""
         if held is None:
             return None, None
         inputs = self._inputs(self._features(held.samples, quietly=True))
-        reduce = partial(mean_values, classes=self._by_class)
+        logits = self._gives_logits(network)
+        reduce = partial(mean_values, classes=logits)
         judge = partial(
             validation_scores, target=self._standard(held.target), weight=held.weight,
             classes=self._by_class, scale=1.0 if self._by_class else self.target_scale_,
@@ -205,15 +245,18 @@ class LabelledNetwork(NetworkLearner, LabelledEstimator):
 
         def validate(network: nn.Module) -> dict[str, float]:
             mean = through_network(network, inputs, reduce)
+            scores = judge(mean, head=margin_head(network))
             if watched is None:
-                return judge(mean)
-            return judge(mean) | {watched.name: self._watched_score(watched, mean, held)}
+                return scores
+            return scores | {watched.name: self._watched_score(watched, mean, held)}
 
-        loss = "log_loss" if self._by_class else "rmse"
+        loss = ("log_loss" if logits else "margin_loss") if self._by_class else "rmse"
         return validate, loss if watched is None else watched.name
 
     def _watched_score(self, metric: Metric, mean: np.ndarray, held: LabelledRows) -> float:
-        """The user's own metric of (n, C) probabilities or (n, 1) standardised values."""
+        """The user's own metric of (n, C) probabilities or margins, or of (n, 1) standard values
+        of a number.
+        """
         assert metric.function is not None
         if not self._by_class:
             values = mean[:, 0] * self.target_scale_ + self.target_mean_
@@ -242,16 +285,20 @@ class LabelledNetwork(NetworkLearner, LabelledEstimator):
         return self._features(self._read_samples(X, fit=False))
 
     def _mean(self, X: Any) -> np.ndarray:
-        """(n, C) mean probabilities, or (n, 1) standardised values."""
-        return self._outputs(X, partial(mean_values, classes=self._by_class))
+        """(n, C) mean probabilities or margins, or (n, 1) standardised values."""
+        check_is_fitted(self, "network_")
+        return self._outputs(X, partial(mean_values, classes=self._gives_logits(self.network_)))
 
     def _write(self, folder: Path) -> dict[str, Any]:
         save_sparse(self.network_.state_dict(), folder / "model.safetensors")
+        parts = parts_of(self.network_)
         return super()._write(folder) | {
             "network": {
                 "class": place_of(type(self.network_)),
                 "arguments": self.network_.arguments,
-            },
+            }
+            | ({"parts": parts} if parts else {})
+            | ({"sweeps": sweeps} if (sweeps := sweeps_of(self.network_)) else {}),
             "history": self.history_,
             "best_epoch": self.best_epoch_,
         }
@@ -262,7 +309,13 @@ class LabelledNetwork(NetworkLearner, LabelledEstimator):
         path = folder / "model.safetensors"
         tensors = load_sparse(path)
         shapes = {name: tensor.shape for name, tensor in tensors.items()}
-        network = within(made, record["network"]["arguments"], shapes, path)
+        parts, told = record["network"].get("parts", []), record["network"].get("sweeps")
+
+        def whole(**arguments: Any) -> nn.Module:
+            network = with_parts(made(**arguments), parts, _network_class)
+            return network if sweeps_of(network) else with_sweeps(network, told)
+
+        network = within(whole, record["network"]["arguments"], shapes, path)
         try:
             network.load_state_dict(tensors)
         except RuntimeError as error:
@@ -281,9 +334,47 @@ class PredictsNumbers(NumberTarget, LabelledNetwork):
         return np.asarray(self._mean(X)[:, 0] * self.target_scale_ + self.target_mean_)
 
 
-class PredictsClasses(ClassTarget, LabelledNetwork):
-    """A network's answer is a class."""
+def _has_probabilities(learner: Any) -> bool:
+    """Whether a classifier has `predict_proba`: all but those whose network gives margins.
 
+    Raises:
+        AttributeError: it has not; the sentence says what else there is.
+    """
+    network = getattr(learner, "network_", None)
+    if network is not None and margin_head(network) is not None:
+        raise AttributeError(
+            f"this {type(learner).__name__} gives margins, not probabilities: ask its "
+            "decision_function, or wrap it in scikit-learn's CalibratedClassifierCV"
+        )
+    return True
+
+
+def _has_margins(learner: Any) -> bool:
+    network = getattr(learner, "network_", None)
+    return network is not None and margin_head(network) is not None
+
+
+class PredictsClasses(ClassTarget, LabelledNetwork):
+    """A network's answer is a class: the one of the largest probability, or margin."""
+
+    def predict(self, X: Any) -> np.ndarray:
+        """(n,) the class of the largest probability or margin of each row."""
+        if not _has_margins(self):
+            return super().predict(X)
+        margins = self._mean(X)
+        return np.asarray(self.classes_[margins.argmax(1)])
+
+    @available_if(_has_margins)
+    def decision_function(self, X: Any) -> np.ndarray:
+        """(n, C) float64 margins in the order of `classes_`; the largest decides.
+
+        Of two classes, as scikit-learn has it, (n,): half of what the second margin is above the
+        first, which is the second where they are each other's negative.
+        """
+        margins = self._mean(X)
+        return margins if margins.shape[1] > 2 else (margins[:, 1] - margins[:, 0]) / 2
+
+    @available_if(_has_probabilities)
     def predict_proba(self, X: Any) -> np.ndarray:
         """(n, C) float64 probabilities, in the order of `classes_`."""
         return np.asarray(self._mean(X))

@@ -8,10 +8,15 @@ its own loss and averaged only at prediction:
 
 The loss of the mean prediction would train one large model and lose what an ensemble gains
 (arXiv 2410.24210, section 3).
+
+A network may hold a part whose outputs are margins, which are no logits: that part says their loss
+(`MarginHead`), they are averaged as they are, and the largest decides.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -19,18 +24,44 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from stackwise.learning.row_blocks import outputs_of
+from stackwise.training.distillation import teacher_losses
 
-BESIDE = ("target", "weight", "row", "target_other", "share")
+BESIDE = ("target", "weight", "row", "target_other", "share", "teacher")
 """What stands in a batch beside the network's inputs."""
 
 
-def row_losses(output: Tensor, target: Tensor) -> Tensor:
+class MarginHead(Protocol):
+    """The part of a network that makes its outputs margins, one a class.
+
+    Attributes:
+        gives_margins: True, by which it is found.
+    """
+
+    gives_margins: bool
+
+    def row_losses(self, output: Tensor, target: Tensor) -> Tensor:
+        """(B,) losses of (B, C) margins and (B,) class codes."""
+        ...
+
+    def row_penalty(self) -> Tensor:
+        """What is added to the mean of the losses: a scalar, such as a norm of the weights."""
+        ...
+
+
+def margin_head(network: nn.Module) -> MarginHead | None:
+    """The part of a network that makes its outputs margins; None where they are logits."""
+    found: Any = (m for m in network.modules() if getattr(m, "gives_margins", False))
+    return next(found, None)
+
+
+def row_losses(output: Tensor, target: Tensor, smoothing: float = 0.0) -> Tensor:
     """The loss of each row, averaged over members.
 
     Args:
         output: (B, C) or (B, k, C).
         target: (B,) or, where each member has rows of its own, (B, k); integer codes are classes
             and get cross-entropy, standardised numbers get the squared error.
+        smoothing: share of a class that is spread over all classes.
 
     Returns:
         (B,) losses.
@@ -44,26 +75,92 @@ def row_losses(output: Tensor, target: Tensor) -> Tensor:
         losses = (output.squeeze(-1).float() - target) ** 2
     else:
         flat = functional.cross_entropy(
-            output.flatten(0, 1).float(), target.flatten(), reduction="none"
-        )
+            output.flatten(0, 1).float(), target.flatten(), reduction="none",
+            label_smoothing=smoothing,
+        )  # fmt: skip
         losses = flat.view(-1, members)
     return losses.mean(1)
 
 
-def batch_loss(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
-    """The weighted mean loss of a batch: the network's inputs, `target` and `weight`.
+def batch_loss(model: nn.Module, batch: dict[str, Tensor], smoothing: float = 0.0) -> Tensor:
+    """The weighted mean loss of a batch: the network's inputs, `target` and `weight`; where the
+    network's outputs are margins, the loss and the penalty of its head.
 
     Samples that are mixed of two have `target_other` too, and `share` (B,): how much of the first
-    they are.
+    they are. `smoothing` is that of `row_losses`.
     """
-    inputs = {name: tensor for name, tensor in batch.items() if name not in BESIDE}
-    output = model(**inputs)
-    losses = row_losses(output, batch["target"])
+    return output_loss(model(**inputs_in(batch)), batch, margin_head(model), smoothing)
+
+
+def inputs_in(batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What the network is called with of a batch."""
+    return {name: tensor for name, tensor in batch.items() if name not in BESIDE}
+
+
+def output_loss(
+    output: Tensor,
+    batch: Mapping[str, Tensor],
+    head: MarginHead | None = None,
+    smoothing: float = 0.0,
+) -> Tensor:
+    """`batch_loss` of what the network made of the batch, (B, C) or (B, k, C)."""
+    of_rows = partial(row_losses, smoothing=smoothing) if head is None else head.row_losses
+    losses = of_rows(output, batch["target"])
     if "share" in batch:
         share = batch["share"]
-        losses = share * losses + (1 - share) * row_losses(output, batch["target_other"])
-    weight = batch["weight"]
+        losses = share * losses + (1 - share) * of_rows(output, batch["target_other"])
+    loss = _weighed(losses, batch["weight"])
+    return loss if head is None else loss + head.row_penalty()
+
+
+def _weighed(losses: Tensor, weight: Tensor) -> Tensor:
     return (losses * (weight if weight.ndim == 1 else weight.mean(1))).mean()
+
+
+@dataclass(frozen=True)
+class Distilling:
+    """The loss of a batch beside a teacher; called as `batch_loss` is.
+
+        alpha * loss of the targets + (1 - alpha) * loss of the teacher's answers
+
+    Attributes:
+        alpha: share of the targets. temperature: T, of classes.
+        ask: a network's inputs -> the teacher's answers, for batches that do not hold them as
+            `teacher`.
+    """
+
+    alpha: float
+    temperature: float = 2.0
+    ask: Callable[[dict[str, Tensor]], Tensor] | None = None
+
+    def __call__(self, model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+        """The weighted mean loss."""
+        return self.of_output(model(**inputs_in(batch)), batch, margin_head(model))
+
+    def of_output(
+        self, output: Tensor, batch: Mapping[str, Tensor], head: MarginHead | None = None
+    ) -> Tensor:
+        """The same of what the network made of the batch. Margins follow the teacher as logits."""
+        if self.alpha == 1:
+            return output_loss(output, batch, head)
+        answers = self.answers(batch)
+        output = output[:, None] if output.ndim == 2 else output
+        answers = (answers[:, None] if answers.ndim == 2 else answers).to(output.device)
+        losses = teacher_losses(output, answers, self.temperature).mean(1)  # over members
+        soft = (1 - self.alpha) * _weighed(losses, batch["weight"])
+        return soft + self.alpha * output_loss(output, batch, head) if self.alpha else soft
+
+    def answers(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """What the teacher says of the rows of a batch, on their device."""
+        if "teacher" in batch:
+            return batch["teacher"]
+        assert self.ask is not None
+        return self.ask(inputs_in(batch)).to(batch["target"].device)
+
+
+def output_loss_of(loss: Any) -> Callable[[Tensor, Mapping[str, Tensor]], Tensor]:
+    """The loss of an output that `loss`, which is `batch_loss` or `Distilling`, gives."""
+    return loss.of_output if isinstance(loss, Distilling) else output_loss
 
 
 def through_network(
@@ -107,13 +204,15 @@ def as_tensors(inputs: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def member_values(outputs: Tensor, *, classes: bool) -> np.ndarray:
-    """The value or the probabilities of each member, (n, k, C) float64."""
+    """The values of each member, or where outputs are logits (`classes`) its probabilities,
+    (n, k, C) float64.
+    """
     values = outputs.double()
     return np.asarray((values.softmax(-1) if classes else values).numpy())
 
 
 def mean_values(outputs: Tensor, *, classes: bool) -> np.ndarray:
-    """The mean value or the mean probabilities, (n, C) float64.
+    """The mean values or the mean probabilities, (n, C) float64.
 
     Added member by member: a library's sum may take another order at the end of a block.
     """
@@ -131,19 +230,27 @@ def validation_scores(
     *,
     classes: bool,
     scale: float = 1.0,
+    head: MarginHead | None = None,
 ) -> dict[str, float]:
-    """How good a mean prediction is: `rmse` in the target's own unit, or `log_loss`, `accuracy`.
+    """How good a mean prediction is: `rmse` in the target's own unit, `log_loss` and `accuracy`, or
+    of margins `margin_loss` and `accuracy`.
 
     Args:
-        mean: (n, 1) standardised values or (n, C) probabilities.
+        mean: (n, 1) standardised values, or (n, C) probabilities or margins.
         target: (n,) standardised values or class codes.
         weight: (n,) how much each row counts.
+        head: of a network whose outputs are margins.
     """
     share = weight / weight.sum()
     if not classes:
         return {"rmse": float(np.sqrt((share * (mean[:, 0] - target) ** 2).sum()) * scale)}
-    chosen = mean[np.arange(len(target)), target]
     right = mean.argmax(1) == target
+    if head is not None:
+        losses = head.row_losses(torch.as_tensor(mean), torch.as_tensor(target)).numpy()
+        return {
+            "margin_loss": float((share * losses).sum()), "accuracy": float((share * right).sum())
+        }  # fmt: skip
+    chosen = mean[np.arange(len(target)), target]
     return {
         "log_loss": float(-(share * np.log(np.clip(chosen, 1e-12, None))).sum()),
         "accuracy": float((share * right).sum()),

@@ -115,6 +115,18 @@ def of_task(
     )
 
 
+def of_the_same_kind(model: Any, joined: Trainable | None, network: nn.Module) -> Any:
+    """What a transform gives back: a network as what `model` is, a learner or a module.
+
+    Args:
+        joined: of `model` and data, where there were data.
+    """
+    if hasattr(model, "with_network"):
+        return model.with_network(network)
+    network.train(model.training)
+    return network if joined is None else joined.finish(network)
+
+
 def _own_loss(model: nn.Module, batch: Any) -> Tensor:
     if not isinstance(batch, Mapping):
         raise DataError(

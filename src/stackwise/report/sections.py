@@ -68,6 +68,7 @@ def _study(folder: Path) -> dict[str, Any]:
     metric, kept = record["metric"], record["winner"]["method"]
     winner = study.winner
     finished = _best_first(study.runs, record["ranking"], winner)
+    known = [item for item in record["importance"] if item["mean"] is not None]
     damaged = list(study.damaged.values())
     if not finished:
         raise RunError(f"{folder} holds no run that can be read: {', '.join(damaged) or 'none is'}")
@@ -78,7 +79,7 @@ def _study(folder: Path) -> dict[str, Any]:
         *charts.costs(record["ranking"], metric, kept),
         charts.learning_curves(finished),
         *_pictures(shown),
-        charts.importance(record["importance"], metric) if record["importance"] else None,
+        charts.importance(known, metric) if known else None,
     ]
     return {
         "kind": "study",

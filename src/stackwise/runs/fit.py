@@ -21,7 +21,7 @@ from stackwise.runs.record import (
     run_session,
     trained_seconds,
 )
-from stackwise.runs.request import chosen_knobs, shared_knobs
+from stackwise.runs.request import chosen_knobs, shared_knobs, taught_by
 
 
 def fit_run(
@@ -74,7 +74,7 @@ def fit_run(
         "data": task.data_hash,
         "bag": bag,
         "choosing": choosing or None,
-    }
+    } | taught_by(entry, values)
     folds = None if bag is None else foldable(task).folds(bag)
     out = Path(out)
     from stackwise.training.tracking.trackers import chosen, tracked
@@ -85,6 +85,7 @@ def fit_run(
         if held.finished:
             return Run(out)
         record = new_record("fit", of, entry, values, preset, seed, used, command)
+        record |= taught_by(entry, values)
         if processes.is_first():
             begin_learner(held, record, task, variant=variant, bag=bag)
         learner = entry.load()(**values)

@@ -34,6 +34,18 @@ def shared_knobs(entry: Entry, knobs: Mapping[str, Any] | None, **shared: Any) -
     }
 
 
+def taught_by(entry: Entry, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The hash of each model that a knob names by its folder; `{"models": ...}`, or nothing where
+    none does.
+    """
+    named = {
+        name: folder_hash(Path(values[name])) for name, spec in entry.knobs.items()
+        if "model" in spec.types and not spec.required
+        and isinstance(values.get(name), (str, Path))
+    }  # fmt: skip
+    return {"models": named} if named else {}
+
+
 def derived_request(
     kind: str, slug: str, reference: Any, values: Any, preset: str | None, seed: int, data: Any
 ) -> dict[str, Any]:

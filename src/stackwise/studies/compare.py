@@ -216,9 +216,10 @@ def _threads_then(out: Path) -> int | None:
 def _conclude(study: Study, task: Task, failures: Mapping[str, str], limit: Limit) -> None:
     """Write ranking, winner and the winner's feature importance to study.json.
 
-    A run whose files are damaged is named among the failures, and the others go on.
+    A run whose files are damaged, or whose score is no number, is named among the failures, and the
+    others go on.
     """
-    failures = {**failures, **study.damaged}
+    failures = {**failures, **study.damaged, **study.unscored}
     finished = [run for run in study.runs if run.folder.name not in failures]
     if not finished:
         raise RunError(f"no run of {study.folder} can be read: {next(iter(failures.values()))}")

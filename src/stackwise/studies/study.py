@@ -77,7 +77,11 @@ class Study:
 
     @property
     def runs(self) -> list[Run]:
-        """The finished runs that can be read, in the order of the plan."""
+        """The finished runs that can be read and have a score, in the order of the plan."""
+        return [run for run in self._finished if _lacking(run) is None]
+
+    @property
+    def _finished(self) -> list[Run]:
         return [run for run in self._planned if run.problem is None and run.finished]
 
     @property
@@ -85,6 +89,12 @@ class Study:
         """Why some runs cannot be read, a sentence each, by name: the others stand without them."""
         found = {run.folder.name: run.problem for run in self._planned}
         return {name: problem for name, problem in found.items() if problem is not None}
+
+    @property
+    def unscored(self) -> dict[str, str]:
+        """Why some finished runs cannot be ranked, a sentence each, by name."""
+        found = {run.folder.name: _lacking(run) for run in self._finished}
+        return {name: lacking for name, lacking in found.items() if lacking is not None}
 
     @property
     def winner(self) -> Run:
@@ -201,3 +211,12 @@ class Study:
         if not found.shape[1]:
             raise DataError("the winner predicts numbers, which have no probabilities")
         return np.asarray(found, dtype=np.float64)
+
+
+def _lacking(run: Run) -> str | None:
+    """Why a finished run cannot be ranked: its deciding score is no number."""
+    metric = run.record["metric"]["name"]
+    for part in ("validation", "test"):
+        if (run.record["scores"].get(part) or {}).get(metric) is None:
+            return f"its {metric} on the {part} rows is no number"
+    return None

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from stackwise.knobs import Knob
+from stackwise.knobs import Knob, ModelRef
 
 
 def training_knobs(
@@ -38,6 +38,27 @@ def training_knobs(
     verbose: Annotated[bool, Knob("print a line an epoch")] = False,
 ) -> None:
     """Only the signature counts; see `stackwise.catalog.learner`."""
+
+
+def distillation_knobs(
+    *,
+    distill_from: Annotated[
+        ModelRef | str | None, Knob("a run, estimator or module that is learned from, too")
+    ] = None,
+    distill_alpha: Annotated[
+        float, Knob("share of the targets in the loss; the rest is the teacher's", ge=0, le=1)
+    ] = 0.5,
+) -> None:
+    """How a learner is taught by another model; see `stackwise.training.distillation`."""
+
+
+def temperature_knobs(
+    *,
+    temperature: Annotated[
+        float, Knob("of distillation: above 1 the teacher's wrong classes count more", gt=0)
+    ] = 2.0,
+) -> None:
+    """What distillation asks of classifiers besides."""
 
 
 def seeded(*, random_state: Annotated[int, Knob("the seed", ge=0)] = 0) -> None:

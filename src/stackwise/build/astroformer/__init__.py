@@ -10,11 +10,17 @@ strong augmentation that hides no part of a picture.
 Source: arXiv 2304.05350 and the code at github.com/Rishit-dagli/Astroformer, whose numbers are met
 to 1e-5. Its accuracies are not known to have been reproduced, and are not claimed here. Differs
 from the paper: any size of picture is taken, filled up with zeros, and `resized` brings a trained
-network to another; two small sizes, and blocks of stride 1 that change the width, are ours.
+network to another; two small sizes, blocks of stride 1 that change the width, and the details of
+offsets through an MLP are ours; the recipe is one for thousands of pictures (see `learner`).
 """
 
-from stackwise.build.astroformer.attention import RelativeAttention
-from stackwise.build.astroformer.blocks import ConvBlock, TransformerBlock
+from stackwise.build.astroformer.blocks import Block, ConvBlock, TransformerBlock
+from stackwise.build.astroformer.layouts import compare_layouts
+from stackwise.build.astroformer.learner import AstroformerClassifier
 from stackwise.build.astroformer.network import Astroformer
+from stackwise.layers.relative_attention import RelativeAttention
 
-__all__ = ["Astroformer", "ConvBlock", "RelativeAttention", "TransformerBlock"]
+__all__ = [
+    "Astroformer", "AstroformerClassifier", "Block", "ConvBlock", "RelativeAttention",
+    "TransformerBlock", "compare_layouts",
+]  # fmt: skip

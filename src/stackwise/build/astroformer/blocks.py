@@ -15,11 +15,14 @@ With s = 2 `pool` and the shortcut average 2 x 2 places; where i != o the shortc
 1 x 1 convolution. All else about a shortcut is the identity.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 from torch import Tensor, nn
 
-from stackwise.build.astroformer.attention import Relative, RelativeAttention
 from stackwise.layers.channel_norm import ChannelNorm
 from stackwise.layers.drop_path import DropPath
+from stackwise.layers.relative_attention import Relative, RelativeAttention
 
 EXPANSION = 4
 SQUEEZE = 0.25
@@ -106,6 +109,39 @@ class TransformerBlock(nn.Module):
         h = self.shortcut(x) + self.drop_path(self.attention(self.pool(self.norm1(x))))
         hidden = self.activation(self.first(self.norm2(h)))
         output: Tensor = h + self.drop_path(self.second(hidden))
+        return output
+
+
+class Block(nn.Module):
+    """A block of either kind, so that a stack of both is a list of one class.
+
+    Args:
+        kind: C or T.
+        opens: whether it is the first block of a stage.
+        transformer: further arguments of a `TransformerBlock`.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        before: int,
+        after: int,
+        stride: int = 1,
+        drop_path: float = 0.0,
+        *,
+        opens: bool = False,
+        transformer: Mapping[str, Any],
+    ) -> None:
+        super().__init__()
+        self.kind, self.opens = kind, opens
+        self.body: nn.Module
+        if kind == "C":
+            self.body = ConvBlock(before, after, stride, drop_path)
+        else:
+            self.body = TransformerBlock(before, after, stride, drop_path, **transformer)
+
+    def forward(self, x: Tensor) -> Tensor:
+        output: Tensor = self.body(x)
         return output
 
 

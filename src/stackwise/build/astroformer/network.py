@@ -7,17 +7,17 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from stackwise.build.astroformer.attention import (
-    Relative,
-    RelativeAttention,
-    resized_table,
-)
-from stackwise.build.astroformer.blocks import ConvBlock, TransformerBlock, initialise
+from stackwise.build.astroformer.blocks import Block, initialise
 from stackwise.errors import ModelError
 from stackwise.layers.arguments import keeps_arguments
 from stackwise.layers.drop_path import drop_rates
 from stackwise.layers.named_sizes import named_size
 from stackwise.layers.picture_size import fill_up, height_and_width, steps
+from stackwise.layers.relative_attention import (
+    Relative,
+    RelativeAttention,
+    resized_table,
+)
 
 Name = Literal["pico", "nano", "0", "1", "2", "3", "4", "5"]
 
@@ -60,12 +60,14 @@ class Astroformer(nn.Module):
             are not None.
         widths, depths: channels and blocks of each stage. stem: channels before them.
         head_dim: of each head of attention. stem_stride, strides: of the stem, of each stage.
-        layout: a letter a stage, C or T; or a string a stage, of which each letter is a block and
-            the last one is repeated: ("C", "C", "CCT", "T").
+        layout: a letter a stage, C or T; or letters a stage, of which each is a block and the last
+            one is repeated: ("C", "C", "CCT", "T") or "C-C-CCT-T".
         relative: how attention knows offsets, see `RelativeAttention`.
         drop_path: of the last block, rising from 0. dropout: before the last layer.
         head_hidden: a layer and tanh before the last; False has the norm before the pooling, as
             CoAtNet has it.
+
+    Its blocks stand in one list, `blocks`; the first of each stage steps to a smaller map.
     """
 
     arguments: dict[str, Any]
@@ -113,25 +115,21 @@ class Astroformer(nn.Module):
             nn.Conv2d(stem, stem, 3, 1, 1, bias=False),
         )  # fmt: skip
         rates = iter(drop_rates(drop_path, sum(depths)))
-        self.stages = nn.ModuleList()
+        self.blocks = nn.ModuleList()
+        before = stem
         for stage, after in enumerate(self.widths):
-            blocks: list[nn.Module] = []
             side = self.strides[stage + 1]
             transformer: dict[str, Any] = {
                 "map_size": (self.image_size[0] // side, self.image_size[1] // side),
-                "head_dim": head_dim or named.head_dim,
-                "relative": relative,
-            }
+                "head_dim": head_dim or named.head_dim, "relative": relative,
+            }  # fmt: skip
             for place, kind in enumerate(kinds[stage]):
-                before = after if place else (self.widths[stage - 1] if stage else stem)
                 stride = 1 if place else strides[stage]
-                if kind == "C":
-                    blocks.append(ConvBlock(before, after, stride, next(rates)))
-                else:
-                    blocks.append(
-                        TransformerBlock(before, after, stride, next(rates), **transformer)
-                    )
-            self.stages.append(nn.Sequential(*blocks))
+                self.blocks.append(
+                    Block(kind, before, after, stride, next(rates), opens=not place,
+                          transformer=transformer)
+                )  # fmt: skip
+                before = after
         self.norm = nn.LayerNorm(self.widths[-1], eps=1e-6)
         hidden = self.widths[-1] if head_hidden is True else int(head_hidden)
         self.hidden = nn.Linear(self.widths[-1], hidden) if head_hidden else None
@@ -157,8 +155,12 @@ class Astroformer(nn.Module):
     def forward_features(self, pixels: Tensor) -> list[Tensor]:
         """The map of each stage: (B, widths[i], H / strides[i + 1], W / strides[i + 1])."""
         maps = [self.stem(fill_up(pixels, self.strides[-1]))]
-        for stage in self.stages:
-            maps.append(stage(maps[-1]))
+        for block in self.blocks:
+            y = block(maps[-1])
+            if block.opens:
+                maps.append(y)
+            else:
+                maps[-1] = y
         return maps[1:]
 
     def forward(self, pixels: Tensor) -> Tensor:
@@ -177,7 +179,7 @@ class Astroformer(nn.Module):
         new = type(self)(**self.arguments | {"image_size": image_size}).to(self.head.weight)
         state = self.state_dict()
         for (name, old), (_, own) in zip(self.named_modules(), new.named_modules(), strict=True):
-            if isinstance(old, RelativeAttention) and old.relative != "none":
+            if isinstance(old, RelativeAttention) and old.relative in ("bias", "post"):
                 assert isinstance(own, RelativeAttention)
                 table = resized_table(old.table, old.map_size, own.map_size)
                 state[f"{name}.table"] = table
@@ -190,12 +192,13 @@ class Astroformer(nn.Module):
 
 
 def block_kinds(layout: str | Sequence[str], depths: Sequence[int]) -> list[str]:
-    """The letters of each stage's blocks: "CCCT" or ("C", "C", "CCT", "T") with the depths.
+    """The letters of each stage's blocks: "CCCT", "C-C-CCT-T" or ("C", "C", "CCT", "T").
 
     Raises:
         ModelError: another letter, or not one item a stage.
     """
-    stages = list(layout)
+    parted = isinstance(layout, str) and "-" in layout
+    stages = layout.split("-") if parted and isinstance(layout, str) else list(layout)
     if len(stages) != len(depths) or not all(s and set(s) <= {"C", "T"} for s in stages):
         raise ModelError(f"layout {layout!r}: use C and T, one per stage ({len(depths)} here)")
     return [(kinds + kinds[-1] * depth)[:depth] for kinds, depth in zip(stages, depths)]

@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from stackwise.build.hopular.network import Hopular, Rows
+from stackwise.learning.outputs import output_loss
 
 Draw = Callable[[int], Tensor]
 """Random numbers for so many rows."""
@@ -119,11 +120,11 @@ def attribute_losses(
     return torch.cat(losses) if losses else answers.new_zeros(0)
 
 
+def target_output(network: Hopular, answers: Tensor) -> Tensor:
+    """(B, C) what a batch's answers say of the target."""
+    return answers.split(network.sizes, dim=1)[network.target_place]
+
+
 def target_loss(network: Hopular, answers: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     """The weighted mean loss of the target."""
-    guess = answers.split(network.sizes, dim=1)[network.target_place]
-    if network.by_class:
-        losses = functional.cross_entropy(guess, target, reduction="none")
-    else:
-        losses = (guess[:, 0] - target) ** 2
-    return (losses * weight).mean()
+    return output_loss(target_output(network, answers), {"target": target, "weight": weight})

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from stackwise.build.hopular.masking import Masking, annealed, attribute_losses, target_loss
+from stackwise.build.hopular.masking import Masking, annealed, attribute_losses, target_output
 from stackwise.build.hopular.network import Hopular
+from stackwise.learning.outputs import batch_loss, output_loss_of
 from stackwise.training.lamb import Lamb
 from stackwise.training.rules import Backprop, Loop
 
@@ -46,6 +47,7 @@ class HopularRule(Backprop):
     """Learn hidden attributes first and the target at last, by LAMB.
 
     Args:
+        loss: of a batch; where it asks a teacher, the target's loss does so too.
         masking: how attributes are hidden.
         mix: lambda at the first and at the last step.
         memory_size: stored rows, drawn anew each step, that a step looks at; None for all.
@@ -54,6 +56,7 @@ class HopularRule(Backprop):
 
     def __init__(
         self,
+        loss: Any = batch_loss,
         *,
         masking: Masking,
         mix: tuple[float, float] = (1.0, 0.0),
@@ -64,6 +67,7 @@ class HopularRule(Backprop):
         **training: Any,
     ) -> None:
         super().__init__(_no_loss, **training)
+        self.of_target = output_loss_of(loss)
         self.masking, self.mix, self.memory_size = masking, mix, memory_size
         self.follow_every, self.follow_share = follow_every, follow_share
         self.pull_back = pull_back
@@ -105,7 +109,7 @@ class HopularRule(Backprop):
         # the loop counts a process's loss by its share of the rows; these are parts of a sum
         found = found / loop.share
         guessed = found.mean() if len(found) else answers.sum() * 0.0
-        return guessed, target_loss(network, answers, target, batch["weight"])
+        return guessed, self.of_target(target_output(network, answers), batch)
 
 
 def _no_loss(model: nn.Module, batch: Any) -> Tensor:

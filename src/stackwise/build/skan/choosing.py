@@ -93,6 +93,7 @@ class ChoosesFamilies(LabelledNetwork):
     those of `selection_knobs`.
     """
 
+    shared_knobs: ClassVar[tuple[Any, ...]] = (selection_knobs, *LabelledNetwork.shared_knobs)
     kind: ClassVar[type[SelectableNetwork]]
     scored: ClassVar[int] = 2048
     """Most rows over which scores and means are taken."""
@@ -212,7 +213,7 @@ class ChoosesFamilies(LabelledNetwork):
                 way, choice, losses = race(
                     network, found, seen,
                     lambda candidate: self._learn(
-                        candidate, batches, epochs, share,
+                        candidate, batches, watched["loss"], epochs, share,
                         _told_of_candidate(tell, next(places), len(found)),
                     ),
                     lambda made: sign * watched["validate"](made)[watched["monitor"]],
@@ -233,13 +234,14 @@ class ChoosesFamilies(LabelledNetwork):
         self,
         network: SelectableNetwork,
         batches: ArrayBatches,
+        loss: Any,
         epochs: int,
         seconds: float | None,
         told: OnEvent | None,
     ) -> None:
         """Train a candidate of the race, without weight decay, in the order of rows of the fit."""
         options = self.rule_options() | {"lr": self.lr * self.pruned_lr, "weight_decay": 0.0}
-        rule = Backprop(batch_loss, **options | {"warmup": 0.0})
+        rule = Backprop(loss, **options | {"warmup": 0.0})
         with session(on_event=told):
             train(network, rule, batches, max_epochs=epochs, seed=self.seed_,
                   precision=self.precision, device=self.device, time_limit=seconds)  # fmt: skip

@@ -198,13 +198,13 @@ def skan_edges(
         seen = _axis(layer, -1, 1, points) if flow is None else _values_of(flow)
         strength = edge_values(layer, seen).std(0)
         of = edge_families(layer)
-        for at in np.ndindex(*strength.shape):
-            j, i, *tap = at
-            family = str(of[at])
+        strengths = strength.cpu().numpy()
+        for j, i, *tap in np.ndindex(*strengths.shape):
+            family = str(of[j, i, *tap])
             used[family] = used.get(family, 0) + 1
             lines.append({
                 "layer": place, "node": i, "output": j, **dict(zip(TAP, tap, strict=False)),
-                "strength": float(strength[at]), "family": families.index(family),
+                "strength": float(strengths[j, i, *tap]), "family": families.index(family),
             })  # fmt: skip
         shown = []
         order = strength.flatten().argsort(descending=True, stable=True)[:edges].tolist()
@@ -214,7 +214,8 @@ def skan_edges(
             x = _axis(
                 layer, low if high > low else low - 1, high if high > low else low + 1, points
             )
-            y = edge_values(layer, x)[:, j, i, *tap].cpu().numpy()
+            at: Any = (slice(None), j, i, *tap)
+            y = edge_values(layer, x)[at].cpu().numpy()
             name = ".".join(map(str, (place, i, j, *tap)))
             curves[f"{name} x"] = x[:, 0].cpu().numpy()
             curves[name] = y

@@ -117,8 +117,8 @@ class SConvKAN(SelectableNetwork):
         """
         was_training = self.training
         x = self.eval().first(rows)
-        for found in self.blocks:
-            block: Any = found
+        block: Any
+        for block in self.blocks:
             block.settle(y := block.layer(x))
             x = block.after(y)
         self.train(was_training)

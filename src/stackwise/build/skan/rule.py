@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from stackwise.build.skan.gates import top
 from stackwise.build.skan.selectable import SelectableNetwork
-from stackwise.learning.outputs import batch_loss
 from stackwise.training.rules import Backprop, Loop
 
 COLDEST = 0.05
@@ -29,18 +28,20 @@ class GateRule(Backprop):
 
     def __init__(
         self,
+        loss: Any,
         *,
         entropy: float = 0.0,
         anneal: bool = False,
         settles_on: Mapping[str, Tensor] | None = None,
         **options: Any,
     ) -> None:
-        super().__init__(self._loss, **options)
+        super().__init__(self._with_entropy, **options)
+        self.of_rows = loss
         self.entropy, self.anneal, self.settles_on = entropy, anneal, settles_on
         self.last: list[Tensor] = []
 
-    def _loss(self, model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
-        loss = batch_loss(model, batch)
+    def _with_entropy(self, model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+        loss: Tensor = self.of_rows(model, batch)
         if self.entropy and isinstance(model, SelectableNetwork):
             loss = loss + self.entropy * sum(layer.entropy() for layer in model.selectable)
         return loss

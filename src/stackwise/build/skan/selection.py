@@ -138,7 +138,8 @@ def prune(
         before = layer(x)
         layer.select(kept.float(), int(kept.sum(-1).flatten()[0]))
         moved = (before - layer(x)).movedim(1, -1).flatten(0, -2).mean(0)
-        layer.bias.add_(moved)
+        bias: Any = layer.bias
+        bias.add_(moved)
         x = chosen.after(place, before)
     smaller = chosen.pruned()
     smaller.settle(rows)

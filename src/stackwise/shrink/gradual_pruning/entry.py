@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from stackwise.catalog import Knob, transform
 from stackwise.errors import KnobError, ModelError
-from stackwise.learning.trainable import Trainable, trainable
+from stackwise.learning.trainable import of_the_same_kind, trainable
 from stackwise.shrink.gradual_pruning.masks import Choice, layer_targets, prunable
 from stackwise.shrink.gradual_pruning.rule import GradualRule, attach, detach
 from stackwise.shrink.gradual_pruning.schedule import Schedule
@@ -133,14 +133,7 @@ def gradual_pruning(
         if not rule.settled:  # the time ran out on the way: land on the target all the same
             rule.prune(plan.last)
     detach(places)
-    return _of_the_same_kind(model, joined, network.eval())
-
-
-def _of_the_same_kind(model: Any, joined: Trainable | None, network: nn.Module) -> Any:
-    if hasattr(model, "with_network"):
-        return model.with_network(network)
-    network.train(model.training)
-    return network if joined is None else joined.finish(network)
+    return of_the_same_kind(model, joined, network.eval())
 
 
 def _kept_pattern(pattern: str | None) -> tuple[int, int] | None:

@@ -23,44 +23,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from stackwise.errors import DataError, ModelError
+from stackwise.errors import ModelError
+from stackwise.training.distillation import distillation_loss
 
 Mode = Literal["residual", "regress", "boosted", "independent", "classic"]
 SUMS = ("residual", "regress")
 """Modes whose students add up; those of the others are averaged."""
-
-
-def distillation_loss(
-    logits: Tensor, target: Tensor, teacher: Tensor, *, alpha: float = 0.5, temperature: float = 2.0
-) -> Tensor:
-    """alpha CE(logits, y) + (1 - alpha) T^2 KL(softmax(g / T) || softmax(logits / T)).
-
-    Args:
-        logits: (B, C): f_k, or F_k (see `residual_loss`).
-        target: (B,) int64. teacher: (B, C) logits, which get no gradient.
-        alpha: share of the labels, from 0 to 1. temperature: T, above 0.
-    """
-    if not 0 <= alpha <= 1:
-        raise ModelError(f"alpha must be in [0, 1], got {alpha}")
-    if temperature <= 0:
-        raise ModelError(f"temperature must be above 0, got {temperature}")
-    loss = logits.new_zeros(())
-    if alpha > 0:
-        loss = loss + alpha * functional.cross_entropy(logits, target)
-    if alpha < 1:
-        loss = loss + (1 - alpha) * soft_loss(logits, teacher, temperature)
-    return loss
-
-
-def soft_loss(logits: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """T^2 KL(softmax(g / T) || softmax(logits / T)), mean of the batch.
-
-    T^2 makes up for the gradient's 1 / T^2, so that alpha means the same at every T.
-    """
-    wanted = (teacher.detach() / temperature).log_softmax(-1)
-    found = (logits / temperature).log_softmax(-1)
-    divergence = functional.kl_div(found, wanted, reduction="batchmean", log_target=True)
-    return temperature**2 * divergence
 
 
 def residual_loss(
@@ -80,26 +48,6 @@ def residual_loss(
 def regression_loss(output: Tensor, before: Tensor, teacher: Tensor) -> Tensor:
     """Mean over rows and classes of (f_k - (g - F_{k-1}))^2, all (B, C). No labels."""
     return functional.mse_loss(output, (teacher - before).detach())
-
-
-def checked_teacher(
-    output: Tensor, classes: int, *, kind: Literal["logits", "probabilities"] = "logits"
-) -> Tensor:
-    """The teacher's logits (N, C), from its logits or its probabilities (then log p).
-
-    Raises:
-        DataError: the teacher has other classes than the labels, or a value that is no number.
-    """
-    if output.shape[-1] != classes:
-        raise DataError(
-            f"the teacher returns {output.shape[-1]} classes, the labels have {classes}"
-        )
-    if not output.isfinite().all():
-        row = int((~output.isfinite()).any(-1).nonzero()[0, 0])
-        raise DataError(f"the teacher's output of row {row} is not finite")
-    if kind == "logits":
-        return output
-    return output.clamp_min(torch.finfo(output.dtype).tiny).log()
 
 
 @torch.no_grad()

@@ -25,13 +25,16 @@ from stackwise.shrink.vit_reparam.branches import (
     BranchedFFN,
     branch_gap,
 )
+from stackwise.shrink.vit_reparam.entry import grouping_gap, vit_reparam
 from stackwise.shrink.vit_reparam.grouping import grouped, restored
+from stackwise.shrink.vit_reparam.learner import BranchedViTClassifier
 from stackwise.shrink.vit_reparam.merging import merge, merged_block, value_bias_to_output
 from stackwise.shrink.vit_reparam.network import BranchedViT
+from stackwise.shrink.vit_reparam.rule import JoinRule
 from stackwise.shrink.vit_reparam.schedule import JoinSchedule, set_join
 
 __all__ = [
-    "BranchedAttention", "BranchedBlock", "BranchedFFN", "BranchedViT", "JoinSchedule",
-    "branch_gap", "grouped", "merge", "merged_block", "restored", "set_join",
-    "value_bias_to_output",
+    "BranchedAttention", "BranchedBlock", "BranchedFFN", "BranchedViT", "BranchedViTClassifier",
+    "JoinRule", "JoinSchedule", "branch_gap", "grouped", "grouping_gap", "merge", "merged_block",
+    "restored", "set_join", "value_bias_to_output", "vit_reparam",
 ]  # fmt: skip

@@ -10,6 +10,9 @@ a shift of a branch's own would be part of its first matrix anyway. With lambda 
     attention   Q_ih = Z WQ_ih + bQ_ih, K and V likewise, joined head by head as in eq. 1
                 Y = X + sum_i sum_h softmax(Q~_ih K~_ih^T / sqrt(e)) V_ih WO_ih + bO       (eq. 2)
 
+The mean may be a weighted one whose weights w_i are learned (`mixing="learned"`), and pairs of
+branches may be joined before pairs of pairs are (`pairwise`): from 4 to 2 to 1.
+
 Joining happens where a nonlinear function takes its input, never after it: the average of outputs
 is an ensemble, which does not merge. At lambda = 0 the block is N plain ones side by side, at
 lambda = 1 all branches see the same, and `merging` makes one of them. Of the branches' output
@@ -21,7 +24,7 @@ the attention one of N h heads.
 Source: arXiv 2511.19718. The equations were derived from its abstract; see the package.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -31,26 +34,70 @@ from stackwise.errors import ModelError
 from stackwise.layers.drop_path import DropPath
 
 Values = Literal["join", "wide"]
+Mixing = Literal["mean", "learned"]
 
 
 class Joined(nn.Module):
-    """What both sublayers share: N branches, and lambda as a buffer that checkpoints keep."""
+    """What both sublayers share: N branches, and lambda as a buffer that checkpoints keep.
+
+    Args:
+        mixing: `mean`, or `learned`: mean_j u_j is sum_j w_j u_j, w = softmax of parameters.
+        pairwise: with N = 2^k, pairs are joined while lambda goes from 0 to 1 / k, pairs of pairs
+            while it goes on to 2 / k, and so forth.
+    """
 
     lam: Tensor
 
-    def __init__(self, branches: int) -> None:
+    def __init__(self, branches: int, mixing: Mixing = "mean", pairwise: bool = False) -> None:
         super().__init__()
         if branches < 1:
             raise ModelError(f"branches must be at least 1, got {branches}")
+        if pairwise and branches & (branches - 1):
+            raise ModelError(f"pairwise joining takes 2, 4, 8, ... branches, got {branches}")
         self.branches = branches
+        self.sizes = [branches]
+        if pairwise and branches > 1:
+            self.sizes = [2**level for level in range(1, branches.bit_length())]
+        learned = mixing == "learned" and branches > 1
+        self.mix = nn.Parameter(torch.zeros(branches)) if learned else None
         self.register_buffer("lam", torch.zeros(()))
+
+    def shares(self, dtype: torch.dtype) -> Tensor:
+        """(N,) the weight of each branch in the mean; they sum to 1."""
+        if self.mix is None:
+            return torch.full((self.branches,), 1 / self.branches, dtype=dtype)
+        return self.mix.to(dtype).softmax(0)
 
     def join(self, u: Tensor, dim: int) -> Tensor:
         """Equation 1 over the branches, which lie along `dim`."""
         if self.branches == 1:
             return u
-        # lerp returns its end exactly at 1
-        return u.lerp(u.mean(dim, keepdim=True).expand_as(u), self.lam.to(u.dtype))
+        count = len(self.sizes)
+        for level, size in enumerate(self.sizes):
+            lam = self.lam if count == 1 else (self.lam * count - level).clamp(0, 1)
+            # lerp returns its end exactly at 1
+            u = u.lerp(self.mean_of(u, dim, size).expand_as(u), lam.to(u.dtype))
+        return u
+
+    def mean_of(self, u: Tensor, dim: int, size: int | None = None) -> Tensor:
+        """The mean over groups of so many neighbouring branches, of the shape of `u`; over all of
+        them it has length 1 along `dim`.
+        """
+        size = size or self.branches
+        if size == self.branches and self.mix is None:
+            return u.mean(dim, keepdim=True)
+        dim = dim % u.ndim
+        groups = u.unflatten(dim, (-1, size))
+        if self.mix is None:
+            mean = groups.mean(dim + 1, keepdim=True)
+        else:
+            weights = self.shares(u.dtype).view(-1, size)
+            weights = weights / weights.sum(1, keepdim=True)
+            weights = weights[(...,) + (None,) * (u.ndim - dim - 1)]
+            mean = (groups * weights).sum(dim + 1, keepdim=True)
+        if size == self.branches:
+            return mean.squeeze(dim)
+        return mean.expand_as(groups).flatten(dim, dim + 1)
 
 
 class BranchedFFN(Joined):
@@ -59,12 +106,14 @@ class BranchedFFN(Joined):
     Args:
         dim: D. hidden: H, units of a branch.
         activation: phi, elementwise; the exact GELU by default.
+        mixing, pairwise: see `Joined`.
     """
 
     def __init__(
-        self, dim: int, hidden: int, branches: int = 1, *, activation: nn.Module | None = None
-    ) -> None:
-        super().__init__(branches)
+        self, dim: int, hidden: int, branches: int = 1, *, activation: nn.Module | None = None,
+        mixing: Mixing = "mean", pairwise: bool = False,
+    ) -> None:  # fmt: skip
+        super().__init__(branches, mixing, pairwise)
         self.hidden = hidden
         self.first = nn.Linear(dim, branches * hidden)
         self.activation = activation or nn.GELU()
@@ -104,12 +153,14 @@ class BranchedAttention(Joined):
             alone, and merges to heads whose values stand side by side.
         wide: of how many branches the values stand side by side, in a merged attention. Where
             they would be wider than the stream, W_V and W_O are kept as their product M_h (D, D).
+        mixing, pairwise: see `Joined`.
     """
 
     def __init__(
-        self, dim: int, heads: int, branches: int = 1, *, values: Values = "join", wide: int = 1
-    ) -> None:
-        super().__init__(branches)
+        self, dim: int, heads: int, branches: int = 1, *, values: Values = "join", wide: int = 1,
+        mixing: Mixing = "mean", pairwise: bool = False,
+    ) -> None:  # fmt: skip
+        super().__init__(branches, mixing, pairwise)
         if dim % heads:
             raise ModelError(f"a width of {dim} cannot be split into {heads} heads")
         if values not in ("join", "wide"):
@@ -152,7 +203,8 @@ class BranchedBlock(nn.Module):
         mlp_ratio: units of a feed-forward branch, as a multiple of D.
         eps: added to the variance of the normalisation.
         dropout: of each element of a sublayer's sum. drop_path: of the whole sum, for a row.
-        activation, values, wide: see `BranchedFFN` and `BranchedAttention`.
+        activation, values, wide, mixing, pairwise: see `BranchedFFN`, `BranchedAttention` and
+            `Joined`.
     """
 
     def __init__(
@@ -168,11 +220,14 @@ class BranchedBlock(nn.Module):
         dropout: float = 0.0,
         drop_path: float = 0.0,
         activation: nn.Module | None = None,
+        mixing: Mixing = "mean",
+        pairwise: bool = False,
     ) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(dim, eps=eps, elementwise_affine=False)
-        self.attention = BranchedAttention(dim, heads, branches, values=values, wide=wide)
-        self.ffn = BranchedFFN(dim, round(dim * mlp_ratio), branches, activation=activation)
+        how: dict[str, Any] = {"mixing": mixing, "pairwise": pairwise}
+        self.attention = BranchedAttention(dim, heads, branches, values=values, wide=wide, **how)
+        self.ffn = BranchedFFN(dim, round(dim * mlp_ratio), branches, activation=activation, **how)
         self.drop = nn.Sequential(nn.Dropout(dropout), DropPath(drop_path))
 
     @property
@@ -230,11 +285,14 @@ def branch_gap(model: nn.Module, *inputs: Tensor, **named: Tensor) -> list[dict[
         attention, ffn = block.attention, block.ffn
         signals = attention.signals(seen[attention])[: 3 if attention.values == "join" else 2]
         u = ffn.first(seen[ffn]).unflatten(-1, (ffn.branches, ffn.hidden))
-        gaps.append({"attention": max(_gap(signal, 2) for signal in signals), "ffn": _gap(u, -2)})
+        gaps.append({
+            "attention": max(_gap(attention, signal, 2) for signal in signals),
+            "ffn": _gap(ffn, u, -2),
+        })  # fmt: skip
     return gaps
 
 
-def _gap(u: Tensor, dim: int) -> float:
-    mean = u.mean(dim, keepdim=True)
+def _gap(joined: Joined, u: Tensor, dim: int) -> float:
+    mean = joined.mean_of(u, dim)
     apart = torch.stack([(one - mean).norm() for one in u.split(1, dim)])
     return float(apart.max() / mean.norm().clamp_min(1e-12))

@@ -16,17 +16,21 @@ import torch
 from torch import nn
 
 from stackwise.errors import ModelError
-from stackwise.shrink.vit_reparam.branches import BranchedBlock, Values
+from stackwise.shrink.vit_reparam.branches import BranchedBlock, Mixing, Values
 from stackwise.shrink.vit_reparam.network import BranchedViT
 from stackwise.shrink.vit_reparam.plain_blocks import block_of, read_block, write_block
 from stackwise.stack import Stack
 
 
-def grouped(model: nn.Module, depth: int, *, values: Values = "join") -> nn.Module:
+def grouped(
+    model: nn.Module, depth: int, *, values: Values = "join", mixing: Mixing = "mean",
+    pairwise: bool = False,
+) -> nn.Module:  # fmt: skip
     """A copy of `model` with `depth` branched layers, lambda = 0; `merge` makes it plain.
 
     Args:
         model: a `BranchedViT` with one branch, or a ViT, DeiT or DINOv2 of transformers.
+        values, mixing, pairwise: how branches are joined, see `BranchedAttention` and `Joined`.
 
     Raises:
         ModelError: the number of blocks is no multiple of `depth`, or they are not plain pre-norm
@@ -39,11 +43,13 @@ def grouped(model: nn.Module, depth: int, *, values: Values = "join") -> nn.Modu
     plain = [read_block(block, index) for index, block in enumerate(stack.blocks)]
     weight = next(stack.blocks[0].parameters())
     blocks = [
-        copy.deepcopy(block_of(plain[start : start + count], values)).to(weight)
+        copy.deepcopy(block_of(plain[start : start + count], values, mixing, pairwise)).to(weight)
         for start in range(0, len(stack), count)
     ]
     if isinstance(model, BranchedViT):
-        return model.with_blocks(blocks, branches=count, values=values)
+        return model.with_blocks(
+            blocks, branches=count, values=values, mixing=mixing, pairwise=pairwise
+        )
     new = stack.rebuild(range(depth))
     for name, block in zip(Stack.of(new).names, blocks, strict=True):
         new.set_submodule(name, block.train(model.training))

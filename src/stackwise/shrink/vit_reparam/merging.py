@@ -7,7 +7,8 @@ At lambda = 1 all branches apply phi, or softmax, to the same input, so that
     attention, wide     WQ, WK = means,  WV_h = [WV_1h ... WV_Nh],  WO_h = [WO_1h; ...]    (eq. 5)
                         or, where that is wider than D,  M_h = sum_i WV_ih WO_ih  (D, D)
 
-First maps are averaged and last maps added; averaging both would divide the output by N. Rows of
+First maps are averaged, with the weights of the branches where these are learned, and last maps
+added; averaging both would divide the output by N. Rows of
 the softmax sum to 1, so that a bias of V only shifts the output, bO += bV_h WO_h.
 
 Sums are taken in float64 and rounded once, to the type that the weights have.
@@ -23,6 +24,7 @@ from stackwise.shrink.vit_reparam.branches import (
     BranchedAttention,
     BranchedBlock,
     BranchedFFN,
+    Joined,
     Projection,
     branched_blocks,
 )
@@ -47,7 +49,10 @@ def merge(model: nn.Module, *, force: bool = False) -> nn.Module:
         return merged[id(model)]
     if isinstance(model, BranchedViT):
         wide = max(block.attention.wide for block in merged.values())
-        return model.with_blocks([merged[id(block)] for block in blocks], branches=1, wide=wide)
+        return model.with_blocks(
+            [merged[id(block)] for block in blocks],
+            branches=1, wide=wide, mixing="mean", pairwise=False,
+        )  # fmt: skip
     new = copy.deepcopy(model)
     for name, module in model.named_modules():
         if isinstance(module, BranchedBlock):
@@ -81,8 +86,8 @@ def merged_ffn(ffn: BranchedFFN) -> BranchedFFN:
     split = (branches, hidden)
     _write(
         new.first,
-        _double(ffn.first.weight).unflatten(0, split).mean(0),
-        _double(ffn.first.bias).unflatten(0, split).mean(0),
+        _mean(ffn, _double(ffn.first.weight).unflatten(0, split), 0),
+        _mean(ffn, _double(ffn.first.bias).unflatten(0, split), 0),
     )
     _write(new.second, _double(ffn.second.weight).unflatten(1, split).sum(1), ffn.second.bias)
     new.lam.copy_(ffn.lam)
@@ -103,14 +108,15 @@ def merged_attention(attention: BranchedAttention) -> BranchedAttention:
     out = _double(attention.out.weight).unflatten(1, (count, heads, e))  # (D, N, h, e)
     bias = _double(attention.out.bias)
     if wide == 1:
-        v, out = v.mean(0), out.sum(1)
+        v, out = _mean(attention, v, 0), out.sum(1)
     else:
         v, out = v.transpose(0, 1).flatten(1, 2), out.transpose(1, 2).flatten(2)  # (h, N e, .)
     if new.product:
         product = torch.einsum("dhv,hvc->hdc", out, v)  # (h, D, D + 1): rows are M_h^T
         bias = bias + product[..., -1].sum(0)
         v = torch.cat([product[..., :-1], torch.zeros_like(product[..., -1:])], -1)
-    rows = torch.cat([part.flatten(0, -2) for part in (q.mean(0), k.mean(0), v)])
+    first = [_mean(attention, part, 0) for part in (q, k)]
+    rows = torch.cat([part.flatten(0, -2) for part in (*first, v)])
     _write(new.qkv, rows[:, :-1], rows[:, -1])
     new.out.bias.data.copy_(bias)
     if isinstance(new.out, Projection):
@@ -130,6 +136,11 @@ def value_bias_to_output(attention: BranchedAttention) -> BranchedAttention:
         new.out.bias.add_(values.unflatten(0, (new.heads, -1)).sum(0))
     values.zero_()
     return new
+
+
+def _mean(joined: Joined, parts: Tensor, dim: int) -> Tensor:
+    """The mean over branches as `joined` takes it."""
+    return joined.mean_of(parts, dim).squeeze(dim)
 
 
 def _double(tensor: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from stackwise.errors import ModelError
 from stackwise.layers.arguments import keeps_arguments
 from stackwise.layers.drop_path import drop_rates
 from stackwise.layers.picture_size import fill_up, height_and_width, steps
-from stackwise.shrink.vit_reparam.branches import BranchedBlock, Values
+from stackwise.shrink.vit_reparam.branches import BranchedBlock, Mixing, Values
 
 INITIAL_STD = 0.02
 
@@ -33,6 +33,7 @@ class BranchedViT(nn.Module):
         branches: N parallel branches a layer; layers times branches is what training costs.
         values: `join` or `wide`, see `BranchedAttention`.
         wide: of how many branches the values stand side by side, after a merge with `wide`.
+        mixing, pairwise: how branches are joined, see `Joined`.
         dropout: of embeddings and sublayers. drop_path: of whole sublayers in the last layer.
     """
 
@@ -52,6 +53,8 @@ class BranchedViT(nn.Module):
         branches: int = 1,
         values: Values = "join",
         wide: int = 1,
+        mixing: Mixing = "mean",
+        pairwise: bool = False,
         dropout: float = 0.0,
         drop_path: float = 0.0,
     ) -> None:
@@ -68,7 +71,8 @@ class BranchedViT(nn.Module):
         self.blocks = nn.ModuleList(
             BranchedBlock(
                 width, heads, branches, mlp_ratio,
-                values=values, wide=wide, dropout=dropout, drop_path=rate,
+                values=values, wide=wide, mixing=mixing, pairwise=pairwise, dropout=dropout,
+                drop_path=rate,
             )
             for rate in drop_rates(drop_path, depth)
         )  # fmt: skip

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from stackwise.errors import ModelError
 from stackwise.layers.drop_path import DropPath
-from stackwise.shrink.vit_reparam.branches import BranchedBlock, Values
+from stackwise.shrink.vit_reparam.branches import BranchedBlock, Mixing, Values
 
 NAMES = {
     "norm1": ("layernorm_before", "norm1"),
@@ -157,7 +157,10 @@ def _try(block: nn.Module, plain: PlainBlock, index: int) -> None:
         )
 
 
-def block_of(plain: list[PlainBlock], values: Values = "join") -> BranchedBlock:
+def block_of(
+    plain: list[PlainBlock], values: Values = "join", mixing: Mixing = "mean",
+    pairwise: bool = False,
+) -> BranchedBlock:  # fmt: skip
     """A block whose branch i computes, on the stream that all share, what block i did on its own.
 
     float64, lambda = 0.
@@ -172,7 +175,7 @@ def block_of(plain: list[PlainBlock], values: Values = "join") -> BranchedBlock:
     block = BranchedBlock(
         dim, first.heads, len(plain), hidden / dim, values=values, eps=first.eps,
         dropout=first.dropout, drop_path=max(one.drop_path for one in plain),
-        activation=first.activation,
+        activation=first.activation, mixing=mixing, pairwise=pairwise,
     ).double()  # fmt: skip
     qkv = torch.stack([one.qkv.unflatten(0, (3, dim)) for one in plain], 1).flatten(0, 2)
     write_rows(block.attention.qkv, qkv)

@@ -54,7 +54,10 @@ class JoinSchedule:
         Args:
             step: 0 .. total - 1; the last is share 1, so that a run always ends at exactly 1.
         """
-        share = step / (total - 1) if total > 1 else 1.0
+        return self.at_share(step / (total - 1) if total > 1 else 1.0, depth)
+
+    def at_share(self, share: float, depth: int) -> list[tuple[float, float]]:
+        """The same where a share of the run is over, 0 to 1."""
         if self.order == "ffn-first":
             middle = (self.start + self.end) / 2
             attention = self._between(share, middle, self.end)

@@ -20,9 +20,10 @@ from stackwise.findings import Findings
 from stackwise.learning.metrics import Metric, Problem, metric_for
 from stackwise.protocols import Judged, Part, RunLike
 from stackwise.tasks.images import showing
-from stackwise.tasks.images.estimators.pixels import Pixels, statistics
+from stackwise.tasks.images.estimators.pixels import Pixels, for_transformers, statistics
 from stackwise.tasks.images.loading import Choices, fingerprint, load_parts
 from stackwise.tasks.images.marks import recognises
+from stackwise.tasks.images.modules import ModuleOnPictures
 from stackwise.tasks.images.reading.holding import Pictures
 from stackwise.tasks.images.small import small_pictures
 from stackwise.tasks.images.writing import answer_rows, write_predictions
@@ -119,6 +120,7 @@ class ImagesTask(LabelledTask):
         made._parts, made._groups = dict(loaded.parts), loaded.groups
         made.classes, made.names, made.notes = loaded.classes, loaded.names, loaded.notes
         made.data_hash = fingerprint(loaded.parts, made.options)
+        made.check_metric()
         return made
 
     @property
@@ -160,7 +162,12 @@ class ImagesTask(LabelledTask):
         return functional.cross_entropy(logits.float(), batch["target"])
 
     def judge(self, learner: Any, part: Part) -> Judged:
-        """Score a fitted learner on a part; of test pictures the surest mistakes are kept too."""
+        """Score a fitted learner, or a module that was trained on this task's batches, on a part;
+        of test pictures the surest mistakes are kept too.
+        """
+        if isinstance(learner, torch.nn.Module):
+            assert self.classes is not None
+            learner = ModuleOnPictures(learner, self.classes, self._pixels)
         found = super().judge(learner, part)
         if part != "test":
             return found
@@ -195,12 +202,3 @@ class ImagesTask(LabelledTask):
 
     def _pixels(self, pictures: Pictures) -> Pixels:
         return Pixels(pictures, *self._statistics, self.shape[1:])
-
-
-def for_transformers(pictures: Pictures, config: Any) -> Pixels:
-    """Pictures as a vision model of transformers takes them."""
-    size = getattr(config, "image_size", 224)
-    height, width = (size, size) if isinstance(size, int) else tuple(size)
-    channels = int(getattr(config, "num_channels", 3))
-    half = np.full(channels, 0.5)
-    return Pixels(pictures, half, half, (height, width))

@@ -19,7 +19,7 @@ from stackwise.errors import DataError, nearest
 from stackwise.learning.labelled_rows import taken
 from stackwise.learning.metrics import Metric, Problem, score
 from stackwise.protocols import Judged, Part, RunLike
-from stackwise.tasks.labelled.answers import answer_frame, predict_once
+from stackwise.tasks.labelled.answers import Answers, answer_frame, ask
 from stackwise.tasks.labelled.choosing import choosing_folds, halves, stopping_rows
 from stackwise.tasks.labelled.counted import CountedRows
 from stackwise.tasks.labelled.ensembles.bagged import Bagged
@@ -102,17 +102,23 @@ class LabelledTask:
         began = time.perf_counter()
         if part == "validation" and hasattr(learner, "out_of_fold_"):
             X, y = learner.out_of_fold_rows_
-            prediction, probability = learner.out_of_fold_
+            answers = Answers(*learner.out_of_fold_)
         else:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", CountedRows)  # said when the data was loaded
-                prediction, probability = predict_once(learner, X)
+                answers = ask(learner, X)
         seconds = time.perf_counter() - began
-        table = answer_frame(learner, prediction, probability)
+        table = answer_frame(learner, answers)
         table.insert(0, "row", numbers_of(X))
         table.insert(1, "target", y)
         one = _one_sample_seconds(learner, X) if part == "test" else None
-        return Judged(self.score(y, prediction, probability), table, seconds, one)
+        scores = self.score(y, answers.prediction, answers.probability)
+        if self.metric.name not in scores:
+            raise DataError(
+                f"{self.metric.name} needs probabilities, and a {type(learner).__name__} gives "
+                "margins; take a metric of the predicted classes, such as accuracy"
+            )
+        return Judged(scores, table, seconds, one)
 
     def resampled(self, run: RunLike) -> tuple[int, Callable[[np.ndarray], float]]:
         """The test rows of a finished run, and its deciding score on any of them.
@@ -151,11 +157,16 @@ class LabelledTask:
     def answers(self, run: RunLike, part: Literal["validation", "test"]) -> np.ndarray:
         """(n,) predicted numbers or (n, C) probabilities of a finished run, in the order of
         `classes`; 0 for a class that the run does not know.
+
+        Raises:
+            DataError: the run gave margins, which are no probabilities.
         """
         table = run.predictions_on(part)
         if self.classes is None:
             return table["prediction"].to_numpy(dtype=np.float64)
         columns = [f"probability_{name}" for name in self.classes]
+        if not set(columns) & set(table.columns):
+            raise DataError(f"{run.record['slug']} gave no probabilities, which are asked for")
         return table.reindex(columns=columns, fill_value=0.0).to_numpy(dtype=np.float64)
 
     def bagged(self, learner: Any, folds: np.ndarray) -> Any:
@@ -213,6 +224,32 @@ class LabelledTask:
             return labels, None
         rows = np.concatenate([numbers_of(self._parts[part][0]) for part in parts])
         return labels, pd.factorize(self._groups.loc[rows])[0]
+
+    def check_metric(self) -> None:
+        """Refuse a metric that has no value on the rows that choose or on those that judge.
+
+        Raises:
+            DataError: not even the truth itself has a score, as where rows hold one class alone.
+        """
+        for part in ("validation", "test"):
+            truth = self._parts[part][1]
+            answer = truth
+            if self.classes is not None:
+                truth = truth[np.isin(truth, self.classes)]
+                answer = truth
+                if self.metric.needs_probability:
+                    truth = np.searchsorted(self.classes, truth)
+                    answer = np.eye(len(self.classes))[truth]
+            scored = self.metric.function
+            if not len(truth) or scored is None or not np.isnan(scored(truth, answer)):
+                continue
+            held = ""
+            if self.classes is not None and len(found := np.unique(self._parts[part][1])) == 1:
+                held = f": they hold one class, {str(found[0])!r}"
+            raise DataError(
+                f"{self.metric.name} has no value on the {part} rows{held}; give other {part} "
+                "rows, or another metric"
+            )
 
     @property
     def metrics(self) -> tuple[str, ...]:

@@ -67,6 +67,10 @@ def decision_of(
     if for_two and (classes is None or len(classes) != 2):
         many = "a number is predicted" if classes is None else f"there are {len(classes)}"
         raise DataError(f"a threshold decides between two classes, and {many} here")
+    if for_two and not hasattr(learner, "predict_proba"):
+        raise DataError(
+            f"a threshold is one of probabilities, and this {type(learner).__name__} has none"
+        )
     if threshold is not None and threshold_for is not None:
         raise DataError("give a threshold, or a metric that it is chosen for, not both")
     if interval is not None and classes is not None:

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from stackwise.errors import DataError, NotInstalled, nearest
-from stackwise.tasks.labelled.answers import answer_frame, predict_once
+from stackwise.tasks.labelled.answers import predict_frame
 from stackwise.tasks.table.source import as_frame
 
 MOST_ROWS = 1000
@@ -111,10 +111,11 @@ def contributions(learner: Any, rows: Any, background: Any) -> pd.DataFrame:
 
 
 def _answers(learner: Any, frame: pd.DataFrame) -> pd.DataFrame:
-    """The numbers that a learner answers with: its prediction, or the classes' probabilities."""
-    prediction, probability = predict_once(learner, frame)
-    table = answer_frame(learner, prediction, probability)
-    return table if probability is None else table.drop(columns="prediction")
+    """The numbers that a learner answers with: its prediction, or the classes' probabilities or
+    margins.
+    """
+    table = predict_frame(learner, frame)
+    return table if len(table.columns) == 1 else table.drop(columns="prediction")
 
 
 def _some(frame: pd.DataFrame, most: int) -> pd.DataFrame:

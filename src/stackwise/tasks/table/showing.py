@@ -77,6 +77,8 @@ def calibration(runs: Mapping[str, RunLike]) -> Findings:
 def _bins(answers: pd.DataFrame) -> list[tuple[float, float, int]]:
     """(mean probability of the answer, share that was right, rows) of each bin with enough rows."""
     columns = [name for name in answers if str(name).startswith("probability_")]
+    if not columns:  # margins say nothing of how often they are right
+        return []
     confident = answers[columns].to_numpy(float).max(1)
     right = (answers["prediction"].astype(str) == answers["target"].astype(str)).to_numpy(float)
     bins = np.clip((confident * BINS).astype(int), 0, BINS - 1)

@@ -127,6 +127,7 @@ class TableTask(LabelledTask):
         made.columns = loaded.described(choices)
         made.notes = loaded.notes
         made.data_hash = fingerprint(made._parts, made.target, made.problem, made.options)
+        made.check_metric()
         return made
 
     _parts: dict[Part, tuple[pd.DataFrame, np.ndarray]]

@@ -91,9 +91,9 @@ class ResidualCNN(nn.Module):
     training={"lr": 2e-3, "weight_decay": 5e-4, "schedule": "cosine", "max_epochs": 40,
               "patience": None},
     presets={
-        "quick": {"width": 16, "max_epochs": 12},
+        "quick": {"width": 12, "max_epochs": 12},
         "standard": {},
-        "best": {"width": 48, "n_blocks": 2, "max_epochs": 120},
+        "best": {"width": 48, "n_blocks": 3, "max_epochs": 120},
     },
 )  # fmt: skip
 class ResidualCNNClassifier(ImageClassifier):
@@ -107,7 +107,7 @@ class ResidualCNNClassifier(ImageClassifier):
         width: Annotated[
             int, Knob("channels of the first stage", ge=1, le=1024, log=True, search=(8, 64))
         ] = 32,
-        n_blocks: Annotated[int, Knob("blocks of a stage", ge=1, le=64, search=(1, 3))] = 1,
+        n_blocks: Annotated[int, Knob("blocks of a stage", ge=1, le=64, search=(1, 3))] = 2,
         dropout: Annotated[
             float, Knob("probability that a feature is dropped", ge=0, lt=1, search=(0.0, 0.5))
         ] = 0.0,

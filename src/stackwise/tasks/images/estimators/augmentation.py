@@ -53,6 +53,7 @@ RECIPES = {
     "none": Recipe(),
     "shift": Recipe(shift=0.1),
     "photo": Recipe(shift=0.125, mirror=True, colour=0.2),
+    "mixed": Recipe(shift=0.125, mirror=True, operations=2, mixup=0.8),
     "strong": Recipe(shift=0.125, mirror=True, operations=2, erase=0.25, mixup=0.2, cutmix=1.0),
 }
 

@@ -1,7 +1,7 @@
 """Write a fitted network on pictures as ONNX, with its preprocessing.
 
     input     pixels (rows, C, H, W) float32, in the unit of training: 0 to 255 for bytes
-    output    probability (rows, classes) float64
+    output    probability (rows, classes) float64, or margin where the network gives margins
 
 Scaling, enlarging, normalising, the network and the softmax are in the graph. What is left to the
 caller is to bring a picture to (C, H, W); `<name>.json`, which is written beside, says how.
@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from stackwise.errors import ModelError
 from stackwise.files import write_json
+from stackwise.learning.outputs import margin_head
 from stackwise.tasks.images.estimators.learner import ImageLearner
 from stackwise.tasks.labelled.onnx_file import check_ending, opened, write_onnx
 
@@ -41,13 +42,14 @@ def export(reference: Any, path: Path | str) -> list[Path]:
     whole = WholePictures(learner).eval()
     channels, height, width = learner.image_shape_
     example = {"pixels": torch.zeros(2, channels, height, width)}
-    write_onnx(whole, example, "probability", path)
+    output = "probability" if whole.logits else "margin"
+    write_onnx(whole, example, output, path)
     about = {
         "input": {"pixels": ["rows", channels, height, width]},
         "unit": "0 to 255" if learner.bytes_ else "as in training",
         "pictures": f"the middle of each, brought to {height} x {width}, "
         + ("grey" if channels == 1 else "red, green, blue"),
-        "output": "probability",
+        "output": output,
         "classes": learner.classes_.tolist(),
     }
     write_json(path.with_suffix(".json"), about)
@@ -55,7 +57,7 @@ def export(reference: Any, path: Path | str) -> list[Path]:
 
 
 class WholePictures(nn.Module):
-    """Pixels in, probabilities out: normalisation, network and softmax in one module."""
+    """Pixels in, probabilities or margins out: normalisation, network and softmax in one module."""
 
     mean: Tensor
     std: Tensor
@@ -63,6 +65,7 @@ class WholePictures(nn.Module):
     def __init__(self, learner: ImageLearner) -> None:
         super().__init__()
         self.network = copy.deepcopy(learner.network_).cpu()
+        self.logits = margin_head(self.network) is None
         self.largest = 255.0 if learner.bytes_ else 1.0
         self.size = learner.network_size_
         self.enlarged = tuple(learner.image_shape_[1:]) != learner.network_size_
@@ -75,5 +78,6 @@ class WholePictures(nn.Module):
         scaled = pixels / self.largest
         if self.enlarged:
             scaled = functional.interpolate(scaled, size=self.size, mode="nearest")
-        output: Tensor = self.network((scaled - self.mean) / self.std).double().softmax(-1)
+        output: Tensor = self.network((scaled - self.mean) / self.std).double()
+        output = output.softmax(-1) if self.logits else output
         return output.mean(1) if output.ndim == 3 else output

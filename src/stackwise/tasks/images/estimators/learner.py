@@ -26,18 +26,19 @@ from stackwise.learning.labelled_network import LabelledNetwork, PredictsClasses
 from stackwise.learning.targets import class_knobs
 from stackwise.tasks.images.estimators.augmentation import AugmentedBatches, Recipe, recipe
 from stackwise.tasks.images.estimators.estimator import ImageEstimator, image_knobs
-from stackwise.tasks.images.estimators.pixels import Pixels, Size
+from stackwise.tasks.images.estimators.pixels import Pixels, Size, for_transformers
 from stackwise.training.batches import ArrayBatches
-from stackwise.training.knobs import training_knobs
+from stackwise.training.knobs import distillation_knobs, temperature_knobs, training_knobs
 
 
 def augmentation_knobs(
     *,
     augment: Annotated[
-        Literal["none", "shift", "photo", "strong"],
-        Knob("how training pictures are varied: shift moves them, photo mirrors too"),
+        Literal["none", "shift", "photo", "mixed", "strong"],
+        Knob("how training pictures are varied: shift moves them, photo mirrors too, mixed hides "
+             "no part of them"),
     ] = "shift",
-) -> None:
+) -> None:  # fmt: skip
     """How pictures are varied in training; each network has its own default."""
 
 
@@ -84,7 +85,7 @@ class ImageLearner(LabelledNetwork, ImageEstimator):
     """
 
     shared_knobs: ClassVar[tuple[Any, ...]] = (
-        held_out_knobs, image_knobs, augmentation_knobs, training_knobs,
+        held_out_knobs, image_knobs, augmentation_knobs, training_knobs, distillation_knobs,
     )  # fmt: skip
     floor: ClassVar[dict[str, Any]] = {"min_steps": 300}
     exporter: ClassVar[str | None] = "stackwise.tasks.images.estimators.export:export"
@@ -98,6 +99,24 @@ class ImageLearner(LabelledNetwork, ImageEstimator):
     def build_batches(self, tensors: dict[str, Any], batch_size: int, seed: int) -> ArrayBatches:
         """Batches of `pixels`, `target` and `weight`, varied as `augment` says."""
         return AugmentedBatches(tensors, batch_size, seed=seed, recipe=self.recipe())
+
+    def varies_samples(self) -> bool:
+        """Whether training pictures are varied."""
+        return self.recipe() != Recipe()
+
+    def samples_of(self, inputs: dict[str, torch.Tensor]) -> np.ndarray:
+        """Varied pictures as they would have come in: in the unit and of the size of `fit`."""
+        pixels = self.pixels(np.empty((0, *self.image_shape_), np.float32))
+        scaled = pixels.scaled_again(inputs["pixels"], self.image_shape_[1:])
+        if not self.bytes_:
+            return scaled.numpy()
+        return scaled.mul(255).round().clamp(0, 255).byte().numpy()
+
+    def inputs_of_module(self, module: nn.Module, samples: Any) -> Mapping[str, Any]:
+        """What a bare module is called with: `pixels`, or `pixel_values` as transformers has it."""
+        if "pixel_values" in str(getattr(module, "main_input_name", "")):
+            return {"pixel_values": for_transformers(samples, module.config)}
+        return super().inputs_of_module(module, samples)
 
     def recipe(self) -> Recipe:
         """How training pictures are varied."""
@@ -118,4 +137,5 @@ class ImageClassifier(PredictsClasses, ImageLearner):
 
     shared_knobs: ClassVar[tuple[Any, ...]] = (
         held_out_knobs, image_knobs, augmentation_knobs, class_knobs, training_knobs,
+        distillation_knobs, temperature_knobs,
     )  # fmt: skip

@@ -7,7 +7,7 @@ Nothing is copied but the rows that are asked for, so that bytes stay bytes and 
 stay there.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -74,8 +74,25 @@ class Pixels:
         same memory, torch takes them for channels that come last, and the gradient of its
         convolutions of few channels then writes beyond its memory (torch 2.13, oneDNN, CPU).
         """
-        found = torch.empty(pictures.shape)
+        # grey pictures become all channels of a network that wants several
+        found = torch.empty(torch.broadcast_shapes(pictures.shape, self.mean.shape))
         return torch.sub(pictures, self.mean, out=found).div_(self.std)
+
+    def scaled_again(self, pixels: Tensor, size: Sequence[int]) -> Tensor:
+        """The inverse of `normalised`, and of `sized` where pictures came in at another size."""
+        found = pixels.detach().cpu().float() * self.std + self.mean
+        if tuple(found.shape[-2:]) == tuple(size):
+            return found
+        return functional.interpolate(found, size=tuple(size), mode="nearest")
+
+
+def for_transformers(pictures: Any, config: Any) -> Pixels:
+    """Pictures as a vision model of transformers takes them."""
+    size = getattr(config, "image_size", 224)
+    height, width = (size, size) if isinstance(size, int) else tuple(size)
+    channels = int(getattr(config, "num_channels", 3))
+    half = np.full(channels, 0.5)
+    return Pixels(pictures, half, half, (height, width))
 
 
 def scaled(pictures: np.ndarray) -> Tensor:

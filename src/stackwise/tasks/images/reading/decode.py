@@ -33,6 +33,8 @@ MOST_PIXELS = 89_478_485
 """pillow's own bound, 256 MiB of RGB."""
 GREY = ("1", "L", "LA", "La", "I", "F")
 ORIENTATION = 0x0112
+TURNING = {"exif", "xmp", "Raw profile type exif", "XML:com.adobe.xmp"}
+"""Where a file may say how it is turned; a JPEG without these says nothing."""
 
 
 class BadPicture(DataError):
@@ -77,9 +79,10 @@ def decode(
         if size is not None and image.format == "JPEG":
             image.draft(MODES[channels], (2 * size[1], 2 * size[0]))
         image.load()
-        with contextlib.suppress(Exception):  # damaged EXIF beside a sound picture
-            ImageOps.exif_transpose(image, in_place=True)
-        plain = _eight_bits(image, ground).convert(MODES[channels])
+        if image.format != "JPEG" or TURNING & image.info.keys():
+            with contextlib.suppress(Exception):  # damaged EXIF beside a sound picture
+                ImageOps.exif_transpose(image, in_place=True)
+        plain = _in_mode(_eight_bits(image, ground), MODES[channels])
         if size is not None:
             plain = fitted(plain, size)
         return np.asarray(plain).reshape(plain.height, plain.width, channels)
@@ -162,7 +165,12 @@ def _eight_bits(image: Image.Image, ground: int) -> Image.Image:
         under = Image.new("RGBA", image.size, (ground, ground, ground, 255))
         under.alpha_composite(clear)
         return under.convert("L" if image.mode in GREY else "RGB")
-    return image.convert("L" if image.mode in GREY else "RGB")
+    return _in_mode(image, "L" if image.mode in GREY else "RGB")
+
+
+def _in_mode(image: Image.Image, mode: str) -> Image.Image:
+    """Itself where it has that mode: pillow's `convert` would copy it."""
+    return image if image.mode == mode else image.convert(mode)
 
 
 def _scaled(values: np.ndarray, low: float, high: float) -> Image.Image:

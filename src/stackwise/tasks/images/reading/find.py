@@ -133,5 +133,6 @@ def _check_labels(source: Any, found: Found, target: str | None) -> None:
             f"{what} has no labels: put the pictures of each class into a folder of its own, or "
             "name them in a metadata.csv with the columns file_name and label"
         )
-    if target is not None and not columns:
+    # a run calls what it predicts `label` where its source has no columns
+    if target not in (None, "label") and not columns:
         raise DataError(f"{what} has no columns, so that none is the target {target!r}")

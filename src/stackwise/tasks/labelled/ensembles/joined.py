@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from stackwise.errors import ModelError
 from stackwise.files import believing
 from stackwise.learning.learner import FORMAT, UNSEALED, read_record, write_record
 from stackwise.learning.targets import classes_of_json
@@ -49,6 +50,11 @@ class Joined:
     def _of(self, member: Any, X: Any) -> np.ndarray:
         """The answer of one member; classes that it never saw get probability 0."""
         values, probability = predict_once(member, X)
+        if probability is None and hasattr(self, "classes_"):
+            raise ModelError(
+                f"a {type(member).__name__} gives no probabilities, so that no mean of them can be "
+                "taken"
+            )
         if probability is None:
             return np.asarray(values, dtype=np.float64)
         found = np.zeros((len(probability), len(self.classes_)))

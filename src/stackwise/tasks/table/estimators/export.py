@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from stackwise.errors import ModelError
 from stackwise.files import write_json
+from stackwise.learning.outputs import margin_head
 from stackwise.tasks.labelled import values
 from stackwise.tasks.labelled.onnx_file import check_ending, opened, write_onnx
 from stackwise.tasks.table.estimators.learner import TableLearner
@@ -100,6 +101,10 @@ class WholeModel(nn.Module):
         kept = not isinstance(learner, TableLearner)
         self.network = learner.as_tensors() if kept else copy.deepcopy(learner.network_).cpu()
         self.by_class = learner.problem == "classification"
+        if not kept and margin_head(self.network) is not None:
+            raise ModelError(
+                f"a {type(learner).__name__} that gives margins is not written as ONNX"
+            )
         self.output_name = "probability" if self.by_class else "prediction"
         # kept trees and linear models learn the target in its own unit
         read = ("target_shift_", "target_unit_") if kept else ("target_mean_", "target_scale_")

@@ -29,7 +29,7 @@ from stackwise.learning.labelled_network import (
 from stackwise.learning.targets import class_knobs
 from stackwise.tasks.table.estimators.estimator import TableEstimator, table_knobs
 from stackwise.tasks.table.features.contract import FeatureContract, TableArrays
-from stackwise.training.knobs import training_knobs
+from stackwise.training.knobs import distillation_knobs, temperature_knobs, training_knobs
 
 
 class TableNetwork(Protocol):
@@ -78,7 +78,9 @@ class TableLearner(LabelledNetwork, TableEstimator):
     Fitted attributes are those of `TableEstimator` and of `NetworkLearner`.
     """
 
-    shared_knobs: ClassVar[tuple[Any, ...]] = (held_out_knobs, table_knobs, training_knobs)
+    shared_knobs: ClassVar[tuple[Any, ...]] = (
+        held_out_knobs, table_knobs, training_knobs, distillation_knobs,
+    )  # fmt: skip
     floor: ClassVar[dict[str, Any]] = {"min_steps": 1500}
     exporter: ClassVar[str | None] = "stackwise.tasks.table.estimators.export:export"
 
@@ -109,7 +111,8 @@ class TableClassifier(PredictsClasses, TableLearner):
     """A neural network that predicts a class from a row of a table."""
 
     shared_knobs: ClassVar[tuple[Any, ...]] = (
-        held_out_knobs, table_knobs, class_knobs, training_knobs,
+        held_out_knobs, table_knobs, class_knobs, training_knobs, distillation_knobs,
+        temperature_knobs,
     )  # fmt: skip
 
 

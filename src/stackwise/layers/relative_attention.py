@@ -7,7 +7,16 @@ before the softmax. It is a table of (2 H - 1)(2 W - 1) numbers a head, and
 
     w_{i - j} = table[(dy + H - 1)(2 W - 1) + (dx + W - 1)],    (dy, dx) = query - key
 
-Source: arXiv 2304.05350, equation 1; its code is that of CoAtNet (arXiv 2106.04803) in timm.
+`relative` says how w is made and where it stands:
+
+    bias     eq. 1 with a learned table
+    mlp      eq. 1, the table computed from offsets: V relu(U [f(dy), f(dx)] + c) with 512 hidden
+             units and f(d) = sign(d) log(1 + |d|), so that it fits maps of any size
+    post     softmax(q . k) + w, the other form of CoAtNet
+    none     no w
+
+Source: equation 1 of arXiv 2304.05350, in the code of CoAtNet (arXiv 2106.04803). What f is, and
+that V has no bias, which the softmax would not see, are choices of ours: no text was found.
 """
 
 from typing import Literal
@@ -18,8 +27,10 @@ from torch.nn import functional
 
 from stackwise.errors import ModelError
 
-Relative = Literal["bias", "post", "none"]
+Relative = Literal["bias", "mlp", "post", "none"]
+KINDS = ("bias", "mlp", "post", "none")
 TABLE_STD = 0.02
+HIDDEN = 512
 
 
 def offset_index(height: int, width: int) -> Tensor:
@@ -29,17 +40,24 @@ def offset_index(height: int, width: int) -> Tensor:
     return (dy + height - 1) * (2 * width - 1) + dx + width - 1
 
 
+def log_offsets(height: int, width: int) -> Tensor:
+    """((2 H - 1)(2 W - 1), 2) float32: f of the offset of each entry of the table."""
+    sides = (torch.arange(1 - side, side, dtype=torch.float32) for side in (height, width))
+    offsets = torch.cartesian_prod(*sides)
+    return offsets.sign() * offsets.abs().log1p()
+
+
 class RelativeAttention(nn.Module):
     """(B, C, H, W) -> (B, D, H, W), for maps of one size.
 
     Args:
         channels: C. dim: D. head_dim: e, so that there are D / e heads.
         map_size: (H, W).
-        relative: `bias` is equation 1; `post` adds w after the softmax, the other form of CoAtNet;
-            `none` has no w.
+        relative: see the module's docstring.
     """
 
     index: Tensor
+    offsets: Tensor
 
     def __init__(
         self,
@@ -53,20 +71,27 @@ class RelativeAttention(nn.Module):
         super().__init__()
         if dim % head_dim:
             raise ModelError(f"width {dim} is not divisible by head_dim {head_dim}")
-        if relative not in ("bias", "post", "none"):
-            raise ModelError(f"relative must be bias, post or none, got {relative!r}")
+        if relative not in KINDS:
+            raise ModelError(f"relative must be bias, mlp, post or none, got {relative!r}")
         self.heads, self.map_size, self.relative = dim // head_dim, map_size, relative
         self.qkv = nn.Conv2d(channels, 3 * dim, 1)
         self.out = nn.Conv2d(dim, dim, 1)
-        if relative != "none":
-            height, width = map_size
+        height, width = map_size
+        if relative == "mlp":
+            self.register_buffer("offsets", log_offsets(height, width), persistent=False)
+            self.from_offsets = nn.Sequential(
+                nn.Linear(2, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, self.heads, bias=False)
+            )
+        elif relative != "none":
             table = torch.empty((2 * height - 1) * (2 * width - 1), self.heads)
             self.table = nn.Parameter(nn.init.trunc_normal_(table, std=TABLE_STD))
+        if relative != "none":
             self.register_buffer("index", offset_index(height, width), persistent=False)
 
     def bias(self) -> Tensor:
         """w of every head, query and key: (heads, H W, H W)."""
-        return self.table[self.index].permute(2, 0, 1).contiguous()
+        table = self.from_offsets(self.offsets) if self.relative == "mlp" else self.table
+        return table[self.index].permute(2, 0, 1).contiguous()
 
     def forward(self, x: Tensor) -> Tensor:
         if tuple(x.shape[-2:]) != self.map_size and self.relative != "none":
@@ -80,7 +105,7 @@ class RelativeAttention(nn.Module):
             scores = (q @ k.mT * q.shape[-1] ** -0.5).softmax(-1) + self.bias()
             seen = scores @ v
         else:
-            bias = self.bias().to(q.dtype) if self.relative == "bias" else None
+            bias = None if self.relative == "none" else self.bias().to(q.dtype)
             seen = functional.scaled_dot_product_attention(q, k, v, bias)
         output: Tensor = self.out(seen.mT.flatten(1, 2).unflatten(-1, x.shape[-2:]))
         return output
