@@ -198,12 +198,13 @@ def skan_edges(
         seen = _axis(layer, -1, 1, points) if flow is None else _values_of(flow)
         strength = edge_values(layer, seen).std(0)
         of = edge_families(layer)
-        for j, i, *tap in np.ndindex(*strength.shape):
+        strengths = strength.cpu().numpy()
+        for j, i, *tap in np.ndindex(*strengths.shape):
             family = str(of[j, i, *tap])
             used[family] = used.get(family, 0) + 1
             lines.append({
                 "layer": place, "node": i, "output": j, **dict(zip(TAP, tap, strict=False)),
-                "strength": float(strength[j, i, *tap]), "family": families.index(family),
+                "strength": float(strengths[j, i, *tap]), "family": families.index(family),
             })  # fmt: skip
         shown = []
         order = strength.flatten().argsort(descending=True, stable=True)[:edges].tolist()

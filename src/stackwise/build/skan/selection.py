@@ -132,8 +132,9 @@ def prune(
     The mean is taken over `rows`, so that the inputs of the next layer keep their place.
     """
     chosen = copy.deepcopy(network).eval()
+    layers: list[Any] = [*chosen.selectable]
     x = chosen.first(rows)
-    for place, (layer, kept) in enumerate(zip(chosen.selectable, choice, strict=True)):
+    for place, (layer, kept) in enumerate(zip(layers, choice, strict=True)):
         before = layer(x)
         layer.select(kept.float(), int(kept.sum(-1).flatten()[0]))
         moved = (before - layer(x)).movedim(1, -1).flatten(0, -2).mean(0)
