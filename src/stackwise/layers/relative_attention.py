@@ -15,6 +15,9 @@ before the softmax. It is a table of (2 H - 1)(2 W - 1) numbers a head, and
     post     softmax(q . k) + w, the other form of CoAtNet
     none     no w
 
+The products are written out: with a bias that learns, on maps of at most some hundred places,
+torch's fused attention takes longer.
+
 Source: equation 1 of arXiv 2304.05350, in the code of CoAtNet (arXiv 2106.04803). What f is, and
 that V has no bias, which the softmax would not see, are choices of ours: no text was found.
 """
@@ -100,14 +103,15 @@ class RelativeAttention(nn.Module):
                 f"{x.shape[-2]} x {x.shape[-1]}; take `resized(image_size)` of the network"
             )
         # channels are grouped by head, and into q, k, v inside a head
-        q, k, v = self.qkv(x).unflatten(1, (self.heads, 3, -1)).flatten(-2).mT.unbind(2)
-        if self.relative == "post":
-            scores = (q @ k.mT * q.shape[-1] ** -0.5).softmax(-1) + self.bias()
-            seen = scores @ v
+        q, k, v = self.qkv(x).unflatten(1, (self.heads, 3, -1)).flatten(-2).unbind(2)
+        logits, scale = q.mT @ k, q.shape[2] ** -0.5  # (B, heads, H W, H W)
+        if self.relative in ("bias", "mlp"):
+            shares = torch.add(self.bias(), logits, alpha=scale).softmax(-1)
         else:
-            bias = None if self.relative == "none" else self.bias().to(q.dtype)
-            seen = functional.scaled_dot_product_attention(q, k, v, bias)
-        output: Tensor = self.out(seen.mT.flatten(1, 2).unflatten(-1, x.shape[-2:]))
+            shares = (scale * logits).softmax(-1)
+        if self.relative == "post":
+            shares = shares + self.bias()
+        output: Tensor = self.out((v @ shares.mT).flatten(1, 2).unflatten(-1, x.shape[-2:]))
         return output
 
 
