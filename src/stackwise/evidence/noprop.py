@@ -39,20 +39,24 @@ if TYPE_CHECKING:
 
 VARIANTS = ("dt", "ct", "fm")
 EMBEDDINGS = ("onehot", "learned", "prototype")
+DT = tuple(("dt", embedding) for embedding in EMBEDDINGS)
 SETTINGS: dict[str, dict[str, Any]] = {
     "smoke": {"rows": 120, "seeds": (0,), "epochs": 1, "steps": 2, "width": 2, "hidden": 8,
-              "denoising": 4, "forms": (("dt", "onehot"),), "table": None},
+              "denoising": 4, "forms": (("dt", "onehot"),), "table": None,
+              "forward": 1},
     "cpu": {"rows": None, "seeds": (0, 1, 2), "epochs": 15, "steps": 10, "width": 8, "hidden": 64,
-            "denoising": 100, "forms": tuple((v, e) for v in VARIANTS for e in EMBEDDINGS),
-            "table": "satimage"},
+            "denoising": 100, "forms": (*DT, ("ct", "onehot"), ("fm", "onehot")),
+            "table": "satimage", "forward": 50},
     "gpu": {"rows": None, "seeds": (0, 1, 2), "epochs": 100, "steps": 10, "width": 32,
             "hidden": 256, "denoising": 1000,
-            "forms": tuple((v, e) for v in VARIANTS for e in EMBEDDINGS), "table": "satimage"},
+            "forms": tuple((v, e) for v in VARIANTS for e in EMBEDDINGS), "table": "satimage",
+            "forward": 50},
 }  # fmt: skip
 LEFT_OUT = {
     "smoke": "One seed and few rows: this only shows that the measurement runs.",
     "cpu": "8 x 8 digits and 15 epochs a block where the paper has 28 x 28 and 100, a quarter of "
-    "the width, 100 steps of CT and FM in place of 1,000, no CIFAR and no adjoint.",
+    "the width, 100 steps of CT and FM in place of 1,000, no CIFAR and no adjoint, "
+    "CT and FM with one-hot labels alone.",
     "gpu": "8 x 8 digits, no CIFAR and no adjoint.",
 }
 LR, BATCH, DRAWS = 2e-3, 64, 8
@@ -159,7 +163,7 @@ class Bench:
             plain_answer)  # fmt: skip
         inputs, classes = pixels[0].numel(), len(learner.classes_)
         fit("forward-forward", lambda: ForwardForward(inputs, classes, 500, 3), contrast_loss,
-            all_epochs, lambda model, x: model.goodness(x))  # fmt: skip
+            settings["forward"], lambda model, x: model.goodness(x))  # fmt: skip
 
     def _memory(self, seed: int) -> None:
         """Activations kept at most for backward, by the number of blocks."""
@@ -221,14 +225,15 @@ def measure(scale: Scale) -> list[Claim]:
 
     def claim(
         id: str, statement: str, one: str, other: str, margin: float = 0.0, note: str = "",
-        **more: Any,
+        more: dict[str, Any] | None = None,
     ) -> Claim:  # fmt: skip
         if one not in accuracy or other not in accuracy:
             return Claim(id, statement, "not testable at this scale", explanation=LEFT_OUT[scale])
         points = [round(a - b, 3) for a, b in zip(accuracy[one], accuracy[other], strict=True)]
         return Claim(
             id, statement, judge(points, margin=margin),
-            {"points_by_seed": points, one: accuracy[one], other: accuracy[other]} | more, seeds,
+            {"points_by_seed": points, one: accuracy[one], other: accuracy[other]} | (more or {}),
+            seeds,
             f"{note} {LEFT_OUT[scale]}".strip(),
         )  # fmt: skip
 
@@ -251,15 +256,18 @@ def measure(scale: Scale) -> list[Claim]:
               "baseline, and a weak one here."),
         claim("as-good-as-one-block", "DT is at most 1.5 points behind one block that is trained "
               "by cross-entropy for all the passes of the ten.", dt, "one block, all passes", -1.5,
-              **{"one block, its share": accuracy["one block, its share"]}),
+              more={"one block, its share": accuracy["one block, its share"]}),
         claim("beats-one-block", "The paper's promise, held to its plainest rival: DT is better "
               "than one block by cross-entropy for all the passes.", dt, "one block, all passes"),
         claim("chain-adds", "The chain is better than its first block alone, which sees only the "
-              "picture and noise.", dt, "first block alone", curves=bench.stages,
-              **{"mean of the blocks": accuracy["mean of the blocks"]}),
+              "picture and noise.", dt, "first block alone", more={"curves": bench.stages,
+                    "mean of the blocks": accuracy["mean of the blocks"]}),
         claim("beats-forward-forward", "DT is better than the forward-forward algorithm.", dt,
-              "forward-forward", 0.0, "Three layers of 500 on the flat picture."),
-        claim("dt-beats-ct", "DT is better than CT at as many passes of a block.", dt, "ct onehot"),
+              "forward-forward", 0.0, "Three layers of 500 on the flat picture, 50 epochs; "
+              "150 with a threshold of 1, and without the first layer, gave 77 %."),
+        claim("dt-beats-ct", "DT is better than CT at as many passes of a block.", dt, "ct onehot",
+              note="The paper has DT ahead of both, after equal epochs. At equal passes the one "
+              "block of CT or FM learns ten times as long as any of DT."),
         claim("dt-beats-fm", "DT is better than FM at as many passes of a block.", dt, "fm onehot"),
         Claim("embeddings-alike", "DT's three embeddings are within 1 point of each other.",
               judge([1.0 - gap for gap in apart]),

@@ -207,7 +207,8 @@ class Stages(nn.Module):
     def forward(self, **given: Tensor) -> Tensor:
         """Logarithms of mean probabilities over the draws."""
         x = self.stack.inputs(**given)
-        read, said = [], []
+        read: list[Tensor] = []
+        said: list[Tensor] = []
         for noise in self.stack.noise:
             for place, (z, logits) in enumerate(self.stack.latents(x, noise)):
                 if len(read) == place:
