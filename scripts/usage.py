@@ -16,7 +16,7 @@ def usage_section(of: Card) -> str:
             of_task = entry.tasks if entry.kind == "learner" else ()
             shown[entry.kind, *of_task] = entry  # of a classifier and a regressor the second
     parts = [
-        SIDE_BY_SIDE.format(command=_command(of, entry), code=_code(entry))
+        SIDE_BY_SIDE.format(command=_command(of, entry), code=_code(of, entry))
         for entry in shown.values()
     ]
     return "\n\n".join(parts)
@@ -27,17 +27,17 @@ def _command(of: Card, entry: Entry) -> str:
     first = [f"stackwise {words} {of.slug}", *([] if entry.kind == "learner" else [_model(entry)])]
     lines = [" ".join(first)]
     if entry.kind == "learner":
-        lines += [_task(entry).sample]
-    elif _data(entry):
-        lines += [f"--data {_data(entry)}"]
+        lines += [_sample(entry)]
+    elif _data(of, entry):
+        lines += [f"--data {_data(of, entry)}"]
     lines += [f"--set {name}=MODEL" for name in _models_wanted(entry)]
     lines += [f"--out runs/{of.slug}"]
     return " \\\n  ".join(lines)
 
 
-def _code(entry: Entry) -> str:
+def _code(of: Card, entry: Entry) -> str:
     if entry.kind != "learner":
-        data = ", data" if _data(entry) else ""
+        data = ", data" if _data(of, entry) else ""
         result = "new" if entry.kind == "transform" else "found"
         return f"from stackwise import {entry.name}\n\n{result} = {entry.name}(model{data})"
     knobs = ", ".join(f'{name}="MODEL"' for name in _models_wanted(entry))
@@ -52,17 +52,29 @@ def _code(entry: Entry) -> str:
     )
 
 
+def _sample(entry: Entry) -> str:
+    """The data of a command that fits; with classes where the learner knows no numbers."""
+    kind = _task(entry)
+    return (
+        kind.class_sample
+        if kind.class_sample and entry.problem == "classification"
+        else kind.sample
+    )
+
+
 def _task(entry: Entry) -> TaskCard:
     """The first task that an entry serves."""
     return tasks()[entry.tasks[0]]
 
 
-def _data(entry: Entry) -> str:
-    """The data that a transform or a probe is shown with; nothing where it needs none."""
+def _data(of: Card, entry: Entry) -> str:
+    """The data that a transform or a probe is shown with, those of the method's learners where it
+    takes any; nothing where it needs none.
+    """
     if entry.reads == "source":
         return "prompts.txt"
-    if entry.tasks:
-        return _task(entry).sample.split()[0]
+    for name in (*entry.tasks, *of.tasks):
+        return tasks()[name].sample.split()[0]
     return next(card.sample for card in tasks().values() if card.first).split()[0]
 
 

@@ -57,9 +57,8 @@ def test_list_is_json_with_the_promised_fields(run):
 
 
 def test_list_takes_a_verb_and_a_task(run):
-    assert [item["slug"] for item in json.loads(run("list", "--verb", "shrink", "--json")[1])] == [
-        "gradual-pruning"
-    ]
+    found = [item["slug"] for item in json.loads(run("list", "--verb", "shrink", "--json")[1])]
+    assert "gradual-pruning" in found and "tabm" not in found
     assert "tabm" in run("list", "--task", "table")[1]
 
 

@@ -51,7 +51,7 @@ def test_it_is_fitted_resumed_predicted_and_reported(outside):
     words = ("fit", "adder", "sums.numbers", "--preset", "quick", "--shift", "1", "--out", "run")
     code, out, err = outside(*words)
     assert code == 0, err
-    assert "mse" in out and "NEW.txt" in out
+    assert "mse" in out and "NEW -o predictions.txt" in out
     record = json.loads(Path("run/run.json").read_text())
     assert record["data"]["task"] == "next-numbers" and record["data"]["options"]["shift"] == 1.0
     assert not Path("run/columns.json").exists()

@@ -31,6 +31,7 @@ GIVEN = {
     "gradual-pruning": "mlp sales.csv --target price", "skan": "skan sales.csv --target price",
     "vit-reparam": "vit-reparam photos/ --set branches=1 --set width=12",
     "mamba-pkd": "residual-cnn photos/ --set width=4",
+    "shallow-again": "residual-cnn photos/ --set width=4",
 }  # fmt: skip
 """Pages whose commands begin with a run that is there, `runs/first`: its method and its data."""
 DEEP = {"gstack": 7}

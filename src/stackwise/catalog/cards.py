@@ -241,7 +241,8 @@ class TaskCard:
         options: those of `load`. predict: those of `write_predictions`.
         role: the option that names what is predicted, where there is one: VALUE of SOURCE:VALUE.
         ending: of its prediction files.
-        sample: how a command of the documentation names such data.
+        sample: how a command of the documentation names such data. class_sample: the same with
+            classes to predict, where `sample` has none.
         first: records that were written before tasks had names are of it.
     """
 
@@ -255,6 +256,7 @@ class TaskCard:
     ending: str
     sample: str = "data"
     first: bool = False
+    class_sample: str | None = None
     package: str = "stackwise"
 
     @property

@@ -33,14 +33,20 @@ def registered_tasks() -> dict[str, TaskCard]:
 
 
 def task(
-    *, title: str, recognises: Callable[[Any], float], sample: str = "data", first: bool = False
+    *,
+    title: str,
+    recognises: Callable[[Any], float],
+    sample: str = "data",
+    class_sample: str | None = None,
+    first: bool = False,
 ) -> Callable[[T], T]:
     """Register a task's class; its `name` is what the catalog calls it.
 
     Args:
         recognises: source -> how sure it is that this is the task's, 0 to 1. A function of a
             module that imports nothing heavy: it is asked before anything is read.
-        sample: how a command of the documentation names such data.
+        sample: how a command of the documentation names such data. class_sample: the same with
+            classes to predict, where `sample` has none.
         first: records of before tasks had names are of this one.
     """
 
@@ -57,6 +63,7 @@ def task(
             predict=knobs_of(found.write_predictions),
             ending=str(found.ending),
             sample=sample,
+            class_sample=class_sample,
             first=first,
             package=cls.__module__.partition(".")[0],
         )

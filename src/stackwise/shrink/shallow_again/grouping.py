@@ -54,7 +54,7 @@ def groups_of(
     groups: list[list[int]] = []
     for run in runs_of_one_shape(stack, once):
         groups += [[run[0] + i for i in part] for part in consecutive(len(run), group or len(run))]
-    if all(len(one) == 1 for one in groups):
+    if len(stack) > 1 and all(len(one) == 1 for one in groups):
         why = "group is 1" if group == 1 else "no two of its blocks in a row keep the shape"
         raise ModelError(
             f"nothing of this {type(stack.model).__name__} can run side by side: {why}"

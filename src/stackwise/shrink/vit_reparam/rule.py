@@ -21,7 +21,7 @@ from stackwise.training.rules import Backprop, Loop
 from stackwise.training.session import current_session
 
 LOOKED_AT = 32
-"""Rows of a batch on which it is measured how far branches are apart."""
+"""Rows of a batch, of a process's own part, on which it is measured how far branches are apart."""
 
 
 class JoinRule(Backprop):

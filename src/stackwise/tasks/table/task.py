@@ -43,6 +43,7 @@ __all__ = ["Metric", "TableTask", "write_predictions"]
     recognises=recognises,
     first=True,
     sample="sales.csv --target price",
+    class_sample="clicks.csv --target click",
 )
 class TableTask(LabelledTask):
     """A table with a column to predict, parted into training, validation and test.

@@ -170,7 +170,7 @@ class NoPropKnobs(LabelledNetwork):
         phases = []
         for place in range(count + 1):
             judge = None if tensors is None else Judged(tensors, place, self.seed_)
-            own = BlockRule(place, self.seed_, **options, validate=judge)
+            own = BlockRule(place, self.seed_, loss=watched["loss"], **options, validate=judge)
             name = "readout" if place == count else f"block {place + 1}"
             phases.append(Phase(name, own, batches, epochs, patience))
         return phases

@@ -16,17 +16,25 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from stackwise.learning.outputs import BESIDE
+from stackwise.learning.outputs import BESIDE, Distilling
 from stackwise.train.noprop.network import NoPropStack
 from stackwise.training.rules import Backprop, Loop
 
 
-def soft_target(batch: dict[str, Tensor], classes: int) -> Tensor:
-    """(B, m) shares of the classes: one-hot, or of two classes where rows are mixed."""
+def soft_target(batch: dict[str, Tensor], classes: int, loss: Any = None) -> Tensor:
+    """(B, m) shares of the classes: one-hot, or of two classes where rows are mixed; beside a
+    teacher alpha of that, and the rest of the teacher's softmax at its temperature.
+
+    Args:
+        loss: `Distilling` where a teacher is learned from.
+    """
     soft = nn.functional.one_hot(batch["target"], classes).float()
     if "share" in batch:
         share = batch["share"][:, None]
         soft = share * soft + (1 - share) * nn.functional.one_hot(batch["target_other"], classes)
+    if isinstance(loss, Distilling) and loss.alpha < 1:
+        said = (loss.answers(batch) / loss.temperature).softmax(-1).to(soft)
+        soft = loss.alpha * soft + (1 - loss.alpha) * said
     return soft
 
 
@@ -58,9 +66,9 @@ def weighed(losses: Tensor, batch: dict[str, Tensor]) -> Tensor:
 class BlockRule(Backprop):
     """Train one block of DT, or the readout (`place` = the number of blocks), and nothing else."""
 
-    def __init__(self, place: int, seed: int, **options: Any) -> None:
+    def __init__(self, place: int, seed: int, *, loss: Any = None, **options: Any) -> None:
         super().__init__(lambda model, batch: torch.zeros(()), **options)
-        self.place, self.seed = place, seed
+        self.place, self.seed, self.of_rows = place, seed, loss
 
     def part(self, model: nn.Module) -> nn.Module:
         """What learns."""
@@ -76,7 +84,8 @@ class BlockRule(Backprop):
     def step(self, loop: Loop, model: nn.Module, batch: Any) -> dict[str, Tensor]:
         """One step of the block; of the readout, which is small, as many as there are blocks."""
         assert isinstance(model, NoPropStack)
-        soft, size = soft_target(batch, len(model.embedding)), model.embedding.shape[1]
+        soft = soft_target(batch, len(model.embedding), self.of_rows)
+        size = model.embedding.shape[1]
         x = inputs_of(model, batch)
         times = len(model.blocks) if self.place == len(model.blocks) else 1
         for turn in range(times):
@@ -96,14 +105,15 @@ class NoPropRule(Backprop):
     1 has it but for the order of its two loops; of CT and FM the one block.
     """
 
-    def __init__(self, seed: int, **options: Any) -> None:
+    def __init__(self, seed: int, *, loss: Any = None, **options: Any) -> None:
         super().__init__(lambda model, batch: torch.zeros(()), **options)
-        self.seed = seed
+        self.seed, self.of_rows = seed, loss
 
     def step(self, loop: Loop, model: nn.Module, batch: Any) -> dict[str, Tensor]:
         """As many steps of the optimizer as there are blocks."""
         assert isinstance(model, NoPropStack)
-        soft, size = soft_target(batch, len(model.embedding)), model.embedding.shape[1]
+        soft = soft_target(batch, len(model.embedding), self.of_rows)
+        size = model.embedding.shape[1]
         x = inputs_of(model, batch)
         total = torch.zeros((), device=x.device)
         for place in range(len(model.blocks)):
