@@ -54,7 +54,7 @@ demo: $(READY) ## compare, prune and probe on real data; ends with one page, dem
 	  --time-limit $(LIMIT) $(TABLES) --out $(DEMO)/diamonds --resume
 	$(STACKWISE) compare wdbc --seeds $(SEEDS) --preset quick --stack \
 	  --time-limit $(LIMIT) $(TABLES) --out $(DEMO)/wdbc --resume
-	$(STACKWISE) compare mnist-5k --max-rows $(ROWS) --seeds $(SEEDS) --preset quick \
+	$(STACKWISE) compare mnist-5k --image-size 14 --max-rows $(ROWS) --seeds $(SEEDS) --preset quick \
 	  --time-limit $(LIMIT) $(TABLES) --out $(DEMO)/digits --resume
 	best=$$($(BIN)/python scripts/best_network.py $(DEMO)/diamonds); \
 	$(STACKWISE) apply gradual-pruning "$$best" --data diamonds --preset quick \

@@ -23,7 +23,7 @@ def test_a_text_is_compared_like_a_table(tmp_path):
     decoders = [run for run in study.runs if run.record["slug"] == "decoder"]
     assert [run.record["knobs"]["max_epochs"] for run in decoders] == [2, 2]
     page = (tmp_path / "text" / "report.html").read_text(encoding="utf-8")
-    assert "bits_per_byte" in page and "NEW.jsonl" in page
+    assert "bits_per_byte" in page and "NEW -o predictions.jsonl" in page
 
 
 def test_variants_of_a_method_are_contenders_of_their_own(tmp_path):
