@@ -152,6 +152,16 @@ def test_names_stay_and_a_file_tells_what_runs_side_by_side(bent, x):
     assert sweeps_of(bent) is None and with_sweeps(bent, None) is bent
 
 
+def test_what_a_file_tells_holds_against_a_constructor_and_after_a_rebuild(bent, x):
+    told = sweeps_of(cut(bent, 3))
+    assert torch.equal(with_sweeps(cut(bent, 1), told)(x), cut(bent, 3)(x))
+    pairs = cut(bent, 1, [[0, 1], [2, 3]])
+    shorter = copy.deepcopy(pairs)
+    del shorter.blocks._modules["3"]  # as a rebuild leaves it
+    again = Chain([copy.deepcopy(block) for block in list(bent.blocks)[:3]])
+    assert torch.equal(with_sweeps(again, sweeps_of(pairs))(x), shorter(x))
+
+
 def test_a_sequential_runs_its_groups_and_keeps_stem_and_head(x):
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(5, 5), Plain(), Plain(), nn.Linear(5, 2))

@@ -143,6 +143,22 @@ def test_a_model_that_is_cut_is_cut_anew(fitted):
     np.testing.assert_allclose(again.predict_proba(X), fitted.predict_proba(X), atol=1e-5)
 
 
+def test_a_learner_that_was_trained_side_by_side_and_cut_anew_comes_back_as_it_was(tmp_path):
+    X, y = small_pictures(60)
+    whole = shallow_again(ShallowAgainClassifier(**SMALL).fit(X, y), order=3)
+    whole.save(tmp_path / "m")
+    assert (stackwise.load(tmp_path / "m").predict_proba(X) == whole.predict_proba(X)).all()
+
+
+def test_a_language_model_that_is_cut_and_rebuilt_comes_back_as_it_was(tmp_path):
+    cut = shallow_again(open_model(small_language_model()), group=2)
+    shorter = Stack.of(cut).rebuild([0, 1, 2])
+    save_model(shorter, tmp_path / "m")
+    ids = torch.arange(12).reshape(2, 6) + 5
+    with torch.no_grad():
+        torch.testing.assert_close(open_model(tmp_path / "m")(ids).logits, shorter(ids).logits)
+
+
 def test_stages_are_cut_one_by_one():
     torch.manual_seed(0)
     model = ResidualCNN(channels=1, n_outputs=3, width=4, n_blocks=3).eval()

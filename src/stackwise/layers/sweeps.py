@@ -57,9 +57,7 @@ class Sweep:
     def __call__(self, x: Tensor, *args: Any, **named: Any) -> Any:
         """What stands in the stream behind the group; of blocks that return a tuple, its first."""
         if self.together is not None:
-            added = self.together(self.blocks, x)
-            if added is not None:
-                return x + added
+            return x + self.together(self.blocks, x)
         rest: tuple[Any, ...] | None = None
 
         def adds(place: int, state: Tensor) -> Tensor:
@@ -150,17 +148,28 @@ def put_sweeps(
             places out.
     """
     container: Any = model.get_submodule(name) if name else model
-    swept = _SWEPT.get(type(container))
     if isinstance(container, _Swept):
         raise ModelError("the blocks run side by side already")
+    if type(container) in _SWEPT and _places(groups) != list(range(len(container))):
+        raise ModelError(f"groups {groups} are not the {len(container)} blocks in their order")
+    _put(container, name, groups, order, fuse)
+
+
+def _places(groups: Sequence[Sequence[int]]) -> list[int]:
+    return [place for group in groups for place in group]
+
+
+def _put(
+    container: Any, name: str, groups: Sequence[Sequence[int]], order: int, fuse: bool
+) -> None:
+    swept = _SWEPT.get(type(container))
     if swept is None:
         raise ModelError(
             f"{name or 'the model'} is a {type(container).__name__}; blocks are put side by side "
             "in a ModuleList or a Sequential"
         )
-    places = [place for group in groups for place in group]
-    if places != list(range(len(container))) or not all(groups):
-        raise ModelError(f"groups {groups} are not the {len(container)} blocks in their order")
+    if not groups or not all(groups) or _places(groups) != list(range(len(_places(groups)))):
+        raise ModelError(f"groups {groups} are not blocks in their order")
     if order < 1:
         raise ModelError("order 0 removes every block; use 1 or more")
     container.__class__ = swept
@@ -188,7 +197,13 @@ def sweeps_of(model: nn.Module) -> dict[str, Any] | None:
 
 
 def with_sweeps(model: Any, told: Mapping[str, Any] | None) -> Any:
-    """A model just made, as `sweeps_of` told of it."""
+    """A model just made, as `sweeps_of` told of it, whatever its constructor put side by side.
+
+    A model that was rebuilt since may have more or fewer blocks than were put in groups: it runs
+    here as it did there (`_Swept.__iter__`).
+    """
     if told is not None:
-        put_sweeps(model, told["name"], told["groups"], told["order"], told["fuse"])
+        take_sweeps_off(model)
+        container = model.get_submodule(told["name"]) if told["name"] else model
+        _put(container, told["name"], told["groups"], told["order"], told["fuse"])
     return model

@@ -313,7 +313,7 @@ class LabelledNetwork(NetworkLearner, LabelledEstimator):
 
         def whole(**arguments: Any) -> nn.Module:
             network = with_parts(made(**arguments), parts, _network_class)
-            return network if sweeps_of(network) else with_sweeps(network, told)
+            return with_sweeps(network, told)
 
         network = within(whole, record["network"]["arguments"], shapes, path)
         try:
