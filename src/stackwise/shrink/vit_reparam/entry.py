@@ -13,7 +13,7 @@ from stackwise.errors import KnobError, ModelError
 from stackwise.learning.trainable import of_the_same_kind, trainable
 from stackwise.shrink.vit_reparam.branches import Mixing, Values
 from stackwise.shrink.vit_reparam.grouping import grouped, restored
-from stackwise.shrink.vit_reparam.learner import CARD
+from stackwise.shrink.vit_reparam.learner import CARD, joining_knobs
 from stackwise.shrink.vit_reparam.merging import merge
 from stackwise.shrink.vit_reparam.network import BranchedViT
 from stackwise.shrink.vit_reparam.rule import JoinRule
@@ -30,7 +30,7 @@ from stackwise.training.knobs import placed, seeded, tuned
     takes=("learner", "vision"),
     budget="epochs",
     floor={"min_steps": 300},
-    shared=(tuned, placed, seeded),
+    shared=(joining_knobs, tuned, placed, seeded),
     **CARD,
 )
 def vit_reparam(
@@ -38,22 +38,13 @@ def vit_reparam(
     data: Any = None,
     *,
     depth: Annotated[int | None, Knob("layers that are left; none: a half", ge=1)] = None,
-    values: Annotated[
-        Literal["join", "wide"], Knob("wide keeps the values of attention apart: more weights")
-    ] = "join",
-    start: Annotated[float, Knob("share of training after which joining begins", ge=0)] = 0.1,
-    end: Annotated[float, Knob("share after which branches are joined", gt=0, le=1)] = 0.7,
-    shape: Annotated[
-        Literal["linear", "cosine", "step"], Knob("how lambda rises; step is all at once")
-    ] = "linear",
-    order: Annotated[
-        Literal["together", "shallow-first", "deep-first", "ffn-first"],
-        Knob("which layers or sublayers are joined first"),
-    ] = "together",
-    mixing: Annotated[
-        Literal["mean", "learned"], Knob("what branches are joined to; learned weighs them")
-    ] = "mean",
-    pairwise: Annotated[bool, Knob("join 4 branches to 2, then 2 to 1")] = False,
+    values: str,
+    start: float,
+    end: float,
+    shape: str,
+    order: str,
+    mixing: str,
+    pairwise: bool,
     distill_alpha: Annotated[
         float, Knob("share of the labels; the rest is what the model answered", ge=0, le=1)
     ] = 0.5,

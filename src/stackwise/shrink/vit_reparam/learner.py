@@ -1,7 +1,7 @@
 """The estimator: branched layers while it trains, a plain vision transformer once it has."""
 
 import math
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, ClassVar, Literal, cast
 
 from torch import nn
 
@@ -32,6 +32,28 @@ CARD: dict[str, Any] = {
 }
 
 
+def joining_knobs(
+    *,
+    values: Annotated[
+        Literal["join", "wide"], Knob("wide keeps the values of attention apart: more weights")
+    ] = "join",
+    start: Annotated[float, Knob("share of training after which joining begins", ge=0)] = 0.1,
+    end: Annotated[float, Knob("share after which branches are joined", gt=0, le=1)] = 0.7,
+    shape: Annotated[
+        Literal["linear", "cosine", "step"], Knob("how lambda rises; step is all at once")
+    ] = "linear",
+    order: Annotated[
+        Literal["together", "shallow-first", "deep-first", "ffn-first"],
+        Knob("which layers or sublayers are joined first"),
+    ] = "together",
+    mixing: Annotated[
+        Literal["mean", "learned"], Knob("what branches are joined to; learned weighs them")
+    ] = "mean",
+    pairwise: Annotated[bool, Knob("join 4 branches to 2, then 2 to 1")] = False,
+) -> None:
+    """How branches are joined, in training from scratch and in making a trained model shallower."""
+
+
 @learner(
     "vit-reparam",
     problem="classification",
@@ -45,6 +67,8 @@ class BranchedViTClassifier(ImageClassifier):
     With `branches=1` it is a plain vision transformer of `depth` layers: what the transform
     `vit_reparam` makes shallower.
     """
+
+    shared_knobs: ClassVar[tuple[Any, ...]] = (joining_knobs, *ImageClassifier.shared_knobs)
 
     def __init__(
         self,
@@ -61,22 +85,6 @@ class BranchedViTClassifier(ImageClassifier):
         patch: Annotated[
             int | None, Knob("pixels of a patch's side; none: an eighth of the picture", ge=1)
         ] = None,
-        values: Annotated[
-            Literal["join", "wide"], Knob("wide keeps the values of attention apart: more weights")
-        ] = "join",
-        start: Annotated[float, Knob("share of training after which joining begins", ge=0)] = 0.1,
-        end: Annotated[float, Knob("share after which branches are joined", gt=0, le=1)] = 0.7,
-        shape: Annotated[
-            Literal["linear", "cosine", "step"], Knob("how lambda rises; step is all at once")
-        ] = "linear",
-        order: Annotated[
-            Literal["together", "shallow-first", "deep-first", "ffn-first"],
-            Knob("which layers or sublayers are joined first"),
-        ] = "together",
-        mixing: Annotated[
-            Literal["mean", "learned"], Knob("what branches are joined to; learned weighs them")
-        ] = "mean",
-        pairwise: Annotated[bool, Knob("join 4 branches to 2, then 2 to 1")] = False,
         dropout: Annotated[
             float, Knob("probability that a number is dropped", ge=0, lt=1, search=(0.0, 0.2))
         ] = 0.0,
