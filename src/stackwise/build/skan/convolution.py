@@ -116,15 +116,7 @@ class SelectableKANConv2d(Sliding, SelectableEdges):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C_out, H', W')."""
-        x = self.bordered(x)
-        return self.slid(self._maps(x), self.bias, self.groups)
-
-    def _maps(self, x: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        if self.base is not None:
-            yield F.silu(x), self.base.weight
-        last = x.permute(0, 2, 3, 1).contiguous()  # then channels and K are one without a copy
-        for family, weight in self.folded().items():
-            yield basis_maps(self.bases[family], last), as_filters(weight)
+        return self.slid(edge_maps(self, self.bordered(x)), self.bias, self.groups)
 
     def pruned(self) -> "PrunedKANConv2d":
         """The same function without the families that no edge chose."""
@@ -143,17 +135,22 @@ class PrunedKANConv2d(Sliding, PrunedEdges):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C_out, H', W')."""
-        x = self.bordered(x)
-        return self.slid(self._maps(x), self.bias, self.groups)
+        return self.slid(edge_maps(self, self.bordered(x)), self.bias, self.groups)
 
-    def _maps(self, x: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        if self.base is not None:
-            yield F.silu(x), self.base.weight
-        last = x.permute(0, 2, 3, 1).contiguous()  # then channels and K are one without a copy
-        for family, weight in self.folded().items():
-            places = self.places(family)
-            of_it = last if places is None else last.index_select(-1, places)
-            yield basis_maps(self.bases[family], of_it), as_filters(weight)
+
+def edge_maps(
+    layer: SelectableKANConv2d | PrunedKANConv2d, x: Tensor
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """The maps of each family at (B, C, H, W), and their weights: each on the channels that it
+    acts on.
+    """
+    if layer.base is not None:
+        yield F.silu(x), layer.base.weight
+    last = x.permute(0, 2, 3, 1).contiguous()  # then channels and K are one without a copy
+    for family, weight in layer.folded().items():
+        places = layer.places(family)
+        of_it = last if places is None else last.index_select(-1, places)
+        yield basis_maps(layer.bases[family], of_it), as_filters(weight)
 
 
 def basis_maps(of: nn.Module, last: Tensor) -> Tensor:

@@ -147,6 +147,10 @@ class SelectableEdges(nn.Module):
         of = values.view(self.groups, self.n_in // self.groups, *at, count)
         return of if self.groups == 1 else of.repeat_interleave(self.n_out // self.groups, 0)
 
+    def places(self, family: str) -> Tensor | None:
+        """The inputs of a family: None, since every one acts on all."""
+        return None
+
     def folded(self) -> dict[str, Tensor]:
         """c~ = g c of each family, (n_out, n_in / groups, *taps, K_m)."""
         weights = self.by_edge(self.weights())
