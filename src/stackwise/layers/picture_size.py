@@ -1,6 +1,7 @@
 """The size of a picture, and how a network that steps by several pixels takes one of any size."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from torch import Tensor
 from torch.nn import functional
@@ -33,3 +34,19 @@ def fill_up(pixels: Tensor, stride: int) -> Tensor:
     height, width = pixels.shape[-2:]
     below, right = -height % stride, -width % stride
     return functional.pad(pixels, (0, right, 0, below)) if below or right else pixels
+
+
+def maps_of_stages(stem: Tensor, blocks: Iterable[Any]) -> list[Tensor]:
+    """What stands behind the stem and behind the last block of each stage, for one list of blocks.
+
+    Args:
+        stem: (B, C, H, W). blocks: with `opens`, whether the block begins a stage.
+    """
+    maps = [stem]
+    for block in blocks:
+        y = block(maps[-1])
+        if block.opens:
+            maps.append(y)
+        else:
+            maps[-1] = y
+    return maps

@@ -12,7 +12,7 @@ from stackwise.errors import ModelError
 from stackwise.layers.arguments import keeps_arguments
 from stackwise.layers.drop_path import drop_rates
 from stackwise.layers.named_sizes import named_size
-from stackwise.layers.picture_size import fill_up, height_and_width, steps
+from stackwise.layers.picture_size import fill_up, height_and_width, maps_of_stages, steps
 from stackwise.layers.relative_attention import (
     Relative,
     RelativeAttention,
@@ -154,14 +154,8 @@ class Astroformer(nn.Module):
 
     def forward_features(self, pixels: Tensor) -> list[Tensor]:
         """The map of each stage: (B, widths[i], H / strides[i + 1], W / strides[i + 1])."""
-        maps = [self.stem(fill_up(pixels, self.strides[-1]))]
-        for block in self.blocks:
-            y = block(maps[-1])
-            if block.opens:
-                maps.append(y)
-            else:
-                maps[-1] = y
-        return maps[1:]
+        stem = self.stem(fill_up(pixels, self.strides[-1]))
+        return maps_of_stages(stem, self.blocks)[1:]
 
     def forward(self, pixels: Tensor) -> Tensor:
         """(B, C, H, W) float32 -> (B, n_outputs)."""

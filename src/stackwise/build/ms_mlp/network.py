@@ -12,7 +12,7 @@ from stackwise.errors import ModelError
 from stackwise.layers.arguments import keeps_arguments
 from stackwise.layers.drop_path import drop_rates
 from stackwise.layers.named_sizes import named_size
-from stackwise.layers.picture_size import fill_up, height_and_width
+from stackwise.layers.picture_size import fill_up, height_and_width, maps_of_stages
 
 Name = Literal["pico", "nano", "tiny", "small", "base"]
 Hybrid = Literal["parallel"]
@@ -161,14 +161,8 @@ class MSMLP(nn.Module):
         Returns:
             (B, widths[i], H / strides[i], W / strides[i]), H and W of the filled up picture.
         """
-        maps = [self.stem(fill_up(pixels, self.strides[-1]))]
-        for block in self.blocks:
-            y = block(maps[-1])
-            if block.opens:
-                maps.append(y)
-            else:
-                maps[-1] = y
-        return maps
+        stem = self.stem(fill_up(pixels, self.strides[-1]))
+        return maps_of_stages(stem, self.blocks)
 
     def forward(self, pixels: Tensor) -> Tensor:
         """(B, C, H, W) float32 -> (B, n_outputs)."""
