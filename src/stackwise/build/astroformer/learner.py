@@ -83,7 +83,7 @@ class AstroformerClassifier(ImageClassifier):
         """Three stages of convolution and one of attention."""
 
     @property
-    def least_size(self) -> int:  # type: ignore[override]
+    def least_size(self) -> int:
         """The least side of a picture: one pixel of the last map."""
         return Astroformer.least_size(
             size=self.size, stem_stride=self.stem_stride, strides=self.strides

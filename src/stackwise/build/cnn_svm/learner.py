@@ -66,7 +66,7 @@ class CNNSVMClassifier(ImageClassifier):
         """A convolutional network with a head of machines."""
 
     @property
-    def least_size(self) -> int:  # type: ignore[override]
+    def least_size(self) -> int:
         """The least side that as many pools leave a pixel of."""
         return 2 ** len(self.channels)
 

@@ -78,7 +78,7 @@ class MSMLPClassifier(ImageClassifier):
         """Shifted groups of channels with windows that grow."""
 
     @property
-    def least_size(self) -> int:  # type: ignore[override]
+    def least_size(self) -> int:
         """The least side of a picture: one pixel of the last map."""
         return MSMLP.least_size(size=self.size)
 

@@ -1,6 +1,6 @@
 """The estimator: a stack of residual layers that is trained one after the other or side by side."""
 
-from typing import Annotated, Any, ClassVar, Literal, cast
+from typing import Annotated, Any, Literal, cast
 
 from torch import nn
 
@@ -32,8 +32,6 @@ class ShallowAgainClassifier(ImageClassifier):
     `mode=sequential` trains the deep one, which the transform `shallow_again` makes shallow.
     """
 
-    least_size: ClassVar[int] = 2
-
     def __init__(
         self,
         *,
@@ -59,6 +57,11 @@ class ShallowAgainClassifier(ImageClassifier):
         ] = False,
     ) -> None:
         """A stack of residual layers."""
+
+    @property
+    def least_size(self) -> int:
+        """The least side: maps are halved once."""
+        return 2
 
     def build_network(self, rows: ImageRows) -> nn.Module:
         """A `ShallowNet` of the estimator's size."""

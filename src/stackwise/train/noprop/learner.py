@@ -274,7 +274,10 @@ class NoPropTableClassifier(NoPropKnobs, TableClassifier):
 class NoPropClassifier(NoPropKnobs, ImageClassifier):
     """Classify by blocks that are trained each by itself, to denoise the label; pictures."""
 
-    least_size: ClassVar[int] = 4
+    @property
+    def least_size(self) -> int:
+        """The least side: maps are halved twice."""
+        return 4
 
     def build_network(self, rows: ImageRows) -> nn.Module:
         """A `NoPropImages` of the estimator's size."""

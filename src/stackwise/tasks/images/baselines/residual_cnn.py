@@ -8,7 +8,7 @@ over places, a linear head: the residual network of arXiv 1512.03385 in the form
 32 x 32 pictures.
 """
 
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any
 
 from torch import Tensor, nn
 
@@ -99,8 +99,6 @@ class ResidualCNN(nn.Module):
 class ResidualCNNClassifier(ImageClassifier):
     """A small residual convolutional network on pictures."""
 
-    least_size: ClassVar[int] = 4
-
     def __init__(
         self,
         *,
@@ -113,6 +111,11 @@ class ResidualCNNClassifier(ImageClassifier):
         ] = 0.0,
     ) -> None:
         """A small residual CNN."""
+
+    @property
+    def least_size(self) -> int:
+        """The least side: maps are halved twice."""
+        return 4
 
     def build_network(self, rows: ImageRows) -> nn.Module:
         """A `ResidualCNN` of the estimator's size."""

@@ -51,8 +51,11 @@ class ImageEstimator(LabelledEstimator):
     tasks: ClassVar[tuple[str, ...]] = ("images",)
     fitted: ClassVar[str] = "pixel_mean_"
     shared_knobs: ClassVar[tuple[Any, ...]] = (image_knobs,)
-    least_size: ClassVar[int] = 1
-    """The least side that it takes; smaller pictures are enlarged."""
+
+    @property
+    def least_size(self) -> int:
+        """The least side that it takes; smaller pictures are enlarged."""
+        return 1
 
     def fit(
         self,
