@@ -11,13 +11,12 @@ For a second peer the model is opened and rebuilt in memory, as `Stack.rebuild` 
 
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from statistics import median
 
-from side_by_side import line
+from side_by_side import in_a_process, line
 
 SIZES = {
     "0.1 billion parameters": (12, 768, 2048, 12),
@@ -60,11 +59,6 @@ config = MergeConfiguration.model_validate(
 )
 options = MergeOptions(copy_tokenizer=False, lazy_unpickle=True, low_cpu_memory=True, quiet=True)
 run_merge(config, out, options)
-"""
-ENDING = """
-seconds = time.perf_counter() - began
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-print("\\n", seconds, peak, flush=True)
 """
 NEW = """
 import sys, time, resource
@@ -116,24 +110,11 @@ began = time.perf_counter()
 """
 
 
-def run(script: str, *arguments: object) -> tuple[float, float]:
-    """Seconds and peak MiB of a script in a process of its own.
-
-    This process holds nothing large: a child's peak begins with that of its parent.
-    """
-    done = subprocess.run(
-        [sys.executable, "-c", script + ENDING, *map(str, arguments)],
-        capture_output=True, text=True, check=True, env=os.environ | {"TQDM_DISABLE": "1"},
-    )  # fmt: skip
-    seconds, peak = done.stdout.split()[-2:]
-    return float(seconds), float(peak)
-
-
 def measure(name: str, shape: tuple[int, int, int, int], room: Path) -> None:
     """All cases of one size."""
     depth = shape[0]
     folder = room / "model"
-    run(NEW, folder, *shape, VOCABULARY)
+    in_a_process(NEW, folder, *shape, VOCABULARY)
     scripts = {"ours": OURS, "mergekit": MERGEKIT, "opened": OPENED}
     found: dict[str, list[tuple[float, float]]] = {which: [] for which in scripts}
     for turn in range(REPEATS + 1):
@@ -141,13 +122,13 @@ def measure(name: str, shape: tuple[int, int, int, int], room: Path) -> None:
         for which in order:
             shutil.rmtree(room / which, ignore_errors=True)
             os.sync()  # what an earlier run left to be written is not this one's to wait for
-            measured = run(scripts[which], folder, room / which, depth)
+            measured = in_a_process(scripts[which], folder, room / which, depth)
             if turn:  # the first warms the cache of files
                 found[which].append(measured)
         if turn == 0:
-            run(EQUAL, room / "ours", room / "mergekit")
+            in_a_process(EQUAL, room / "ours", room / "mergekit")
     shutil.rmtree(folder)
-    imports = run(EMPTY)[1]
+    imports = in_a_process(EMPTY)[1]
     middle = {which: [median(values) for values in zip(*pairs, strict=True)]
               for which, pairs in found.items()}  # fmt: skip
     for which, peer in (("mergekit", "mergekit passthrough"), ("opened", "opened and rebuilt")):

@@ -5,10 +5,18 @@ peer therefore alternate, and which of the two goes first alternates too; median
 """
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from statistics import median
 from time import perf_counter
 
+ENDING = """
+seconds = time.perf_counter() - began
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+print("\\n", seconds, peak, flush=True)
+"""
 LEVEL = 0.95
 """The lowest ratio that needs no reason."""
 
@@ -39,6 +47,23 @@ def alternate(
         for action, seconds in pair if turn % 2 == 0 else reversed(pair):
             seconds.append(seconds_of(action))
     return median(our_seconds), median(peer_seconds)
+
+
+def in_a_process(script: str, *arguments: object) -> tuple[float, float]:
+    """Seconds and peak MiB of a script in a process of its own.
+
+    This process should hold nothing large: a child's peak begins with that of its parent.
+
+    Args:
+        script: imports sys, time and resource, and sets `began` where its seconds begin.
+        arguments: `sys.argv[1:]` of it.
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", script + ENDING, *map(str, arguments)],
+        capture_output=True, text=True, check=True, env=os.environ | {"TQDM_DISABLE": "1"},
+    )  # fmt: skip
+    seconds, peak = done.stdout.split()[-2:]
+    return float(seconds), float(peak)
 
 
 def line(

@@ -187,8 +187,13 @@ def _haves(of: Card) -> list[str]:
             found += [titles.get(name, name) for name in entry.tasks]
         elif entry.takes and not (entry.takes == ("learner",) and "learner" in of.kinds):
             words = [MODELS[kind] for kind in MODELS if kind in entry.takes]
-            found.append("Any model" if len(words) == len(MODELS) else _joined(words))
+            every = len(words) == len(MODELS)
+            found.append(("Any model" if every else _joined(words)) + _having(entry.having))
     return list(dict.fromkeys(found))
+
+
+def _having(words: str) -> str:
+    return f" with {words}" if words else ""
 
 
 def _joined(words: list[str]) -> str:

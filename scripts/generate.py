@@ -20,6 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from beside_section import beside_rows, beside_words
 from gallery import (
     Pictures,
     chooser,
@@ -34,7 +35,7 @@ from usage import usage_section
 
 from stackwise.catalog import VERBS, Card, cards
 from stackwise.evidence import committed, verdicts
-from stackwise.files import write_text
+from stackwise.files import read_json, write_text
 from stackwise.knobs import KnobSpec, knobs_of
 
 ROOT = Path(__file__).parents[1]
@@ -289,6 +290,14 @@ def comparison_section() -> str:
     )  # fmt: skip
 
 
+def beside_section() -> str:
+    """The kept model of a comparison beside another library's, on the same tables and time."""
+    record = read_json(ROOT / "results" / "comparison" / "autogluon.json")
+    head = ("table and metric", "ours", "AutoGluon", "ours ahead", "CPU s, ours",
+            "CPU s, AutoGluon", "we kept")  # fmt: skip
+    return f"{beside_words(record, machine_words(record))}\n\n{table(head, beside_rows(record))}"
+
+
 SECTIONS: dict[str, tuple[str, Callable[[Card], str]]] = {
     "use": ("Use", usage_section),
     "knobs": ("Knobs", knobs_section),
@@ -350,7 +359,15 @@ def made() -> dict[Path, str]:
         },
         ROOT / "docs" / "methods" / "index.md": index_page(methods),
         compare: between(
-            compare.read_text(encoding="utf-8"), "comparison", comparison_section(), "Eight tables"
+            between(
+                compare.read_text(encoding="utf-8"),
+                "comparison",
+                comparison_section(),
+                "Eight tables",
+            ),
+            "beside",
+            beside_section(),
+            "Beside AutoGluon",
         ),
         **pages,
     }

@@ -1,7 +1,8 @@
 """Write requirements/lock.txt: the versions in this environment of all that the project asks for.
 
-The closure of the dependencies and extras in pyproject.toml is taken, nothing else that happens to
-be installed. Local version labels (`+cpu`) are left out, so that any index serves the file.
+The closure of the dependencies in pyproject.toml, of the extra `dev` and of the extras that it
+names is taken, nothing else that happens to be installed. Local version labels (`+cpu`) are left
+out, so that any index serves the file.
 """
 
 import importlib.metadata
@@ -47,8 +48,10 @@ def main() -> None:
         settings = tomllib.load(file)
     project = settings["project"]
     lines = [*settings["build-system"]["requires"], *project["dependencies"]]
-    for extra in project["optional-dependencies"].values():
-        lines += [line for line in extra if not line.startswith(project["name"])]
+    extras = project["optional-dependencies"]
+    named = [Requirement(line) for line in extras["dev"] if line.startswith(project["name"])]
+    for extra in {"dev"}.union(*(requirement.extras for requirement in named)):
+        lines += [line for line in extras[extra] if not line.startswith(project["name"])]
     found = closure([Requirement(line) for line in lines])
     pins = "".join(f"{name}=={version}\n" for name, version in sorted(found.items()))
     (ROOT / "requirements" / "lock.txt").write_text(HEAD + pins, encoding="utf-8")

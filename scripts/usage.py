@@ -1,8 +1,12 @@
 """How a method is used, as a command and in Python side by side, from its card."""
 
+import json
+
 from stackwise.catalog import Card, Entry, tasks
 from stackwise.catalog.cards import TaskCard
 
+FURTHER = ["runs/second", "runs/third"]
+"""Models that are given besides, where several are."""
 SIDE_BY_SIDE = (
     '<div class="grid" markdown>\n\n```sh\n{command}\n```\n\n```python\n{code}\n```\n\n</div>'
 )
@@ -31,6 +35,7 @@ def _command(of: Card, entry: Entry) -> str:
     elif _data(of, entry):
         lines += [f"--data {_data(of, entry)}"]
     lines += [f"--set {name}=MODEL" for name in _models_wanted(entry)]
+    lines += [f"--set {name}={','.join(FURTHER)}" for name in _lists_wanted(entry)]
     lines += [f"--out runs/{of.slug}"]
     return " \\\n  ".join(lines)
 
@@ -39,7 +44,8 @@ def _code(of: Card, entry: Entry) -> str:
     if entry.kind != "learner":
         data = ", data" if _data(of, entry) else ""
         result = "new" if entry.kind == "transform" else "found"
-        return f"from stackwise import {entry.name}\n\n{result} = {entry.name}(model{data})"
+        more = "".join(f", {name}={json.dumps(FURTHER)}" for name in _lists_wanted(entry))
+        return f"from stackwise import {entry.name}\n\n{result} = {entry.name}(model{data}{more})"
     knobs = ", ".join(f'{name}="MODEL"' for name in _models_wanted(entry))
     if entry.problem is not None:  # an estimator
         made = f"model = {entry.name}({knobs})\nmodel.fit(X, y).predict(X_new)"
@@ -48,8 +54,18 @@ def _code(of: Card, entry: Entry) -> str:
     module, _, name = kind.target.partition(":")
     return (
         f"from stackwise import {entry.name}\nfrom {module} import {name}\n\n"
-        f'task = {name}.load("{kind.sample}")\nmodel = {entry.name}({knobs}).fit(task)'
+        f"task = {name}.load({_loaded(kind.sample)})\nmodel = {entry.name}({knobs}).fit(task)"
     )
+
+
+def _loaded(sample: str) -> str:
+    """A source and its options as a call has them."""
+    source, *options = sample.split()
+    given = [
+        f'{name.removeprefix("--").replace("-", "_")}="{value}"'
+        for name, value in zip(options[::2], options[1::2], strict=True)
+    ]
+    return ", ".join([f'"{source}"', *given])
 
 
 def _sample(entry: Entry) -> str:
@@ -71,7 +87,7 @@ def _data(of: Card, entry: Entry) -> str:
     """The data that a transform or a probe is shown with, those of the method's learners where it
     takes any; nothing where it needs none.
     """
-    if entry.reads == "source":
+    if entry.reads == "source" and not entry.tasks:
         return "prompts.txt"
     for name in (*entry.tasks, *of.tasks):
         return tasks()[name].sample.split()[0]
@@ -85,4 +101,10 @@ def _model(entry: Entry) -> str:
 
 def _models_wanted(entry: Entry) -> list[str]:
     """The knobs that a model must be named for."""
-    return [name for name, spec in entry.knobs.items() if spec.required]
+    wanted = [name for name, spec in entry.knobs.items() if spec.required]
+    return [name for name in wanted if name not in _lists_wanted(entry)]
+
+
+def _lists_wanted(entry: Entry) -> list[str]:
+    """The knobs that several models must be named for."""
+    return [n for n, spec in entry.knobs.items() if spec.required and "models" in spec.types]

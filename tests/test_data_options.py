@@ -74,7 +74,7 @@ def test_help_behind_a_source_shows_what_that_data_may_be_asked(call):
 
 
 def test_help_shows_first_what_is_needed_then_the_data_and_last_how_it_runs(call):
-    _, out, _ = call("compare", "t.csv", "-h")
+    _, out, _ = call("compare", "t.csv", "--help")
     titles = [line for line in out.splitlines() if line.endswith(":") and line[0] != " "]
     assert titles == [
         "Arguments:", "Options:", "Options of this data (table):", "Further ways to fit:",
@@ -84,6 +84,17 @@ def test_help_shows_first_what_is_needed_then_the_data_and_last_how_it_runs(call
     assert "--seeds" in parts["Options:"] and "--time-limit" in parts["How it runs:"]
     assert "--target" in parts["Options of this data (table):"]
     assert "For example: stackwise compare sales.csv:price" in out
+
+
+def test_short_help_fits_a_screen_and_names_what_is_needed_less_often(call):
+    _, out, _ = call("compare", "t.csv", "-h")
+    lines = out.rstrip().splitlines()
+    assert len(lines) <= 45
+    assert any(line.startswith("  --target <str>") for line in lines)
+    assert "Further ways to fit: --tune --class-weight --bag --stack --refit" in lines
+    assert "How it runs: --on --resume" in out and lines[-1] == "--help explains these, too."
+    whole = call("compare", "t.csv", "--help")[1]
+    assert all(f"  {word} " in whole for word in ("--tune", "--resume", "--debug"))
 
 
 def test_options_stand_before_and_behind_a_source_and_with_still_works(call):
@@ -107,7 +118,7 @@ def test_options_stand_before_and_behind_a_source_and_with_still_works(call):
         ),
         (
             ("fit", "decoder", "corpus.txt", "--target", "y"),
-            "--target is an option of images or a table; this data is a text",
+            "--target is an option of images or labels or series or a table",
         ),
         (
             ("fit", "tabm", "t.csv", "--with", "length=8"),
@@ -123,7 +134,8 @@ def test_options_stand_before_and_behind_a_source_and_with_still_works(call):
         (("compare", "corpus.txt:y"), "has a header and no rows"),
         (
             ("apply", "gradual-pruning", "nowhere", "--max-rows", "3"),
-            "--max-rows is an option of images or a table, and no such data is read here",
+            "--max-rows is an option of anomalies or a detection or images or labels or series or "
+            "a table or tags, and no such data is read here",
         ),
     ],
 )

@@ -21,6 +21,7 @@ def method(
     names: Annotated[list[str] | None, Knob("columns")] = None,
     shared: Annotated[bool, Knob("one batch for all")] = True,
     teacher: Annotated[ModelRef, Knob("the larger model")] = None,
+    members: Annotated[list[ModelRef] | None, Knob("the others")] = None,
     loss: Any = None,
 ) -> None: ...
 
@@ -30,7 +31,7 @@ SPECS = knobs_of(method)
 
 def test_only_annotated_arguments_are_knobs() -> None:
     assert list(SPECS) == [
-        "k", "lr", "schedule", "batch_size", "patience", "names", "shared", "teacher",
+        "k", "lr", "schedule", "batch_size", "patience", "names", "shared", "teacher", "members",
     ]  # fmt: skip
 
 
@@ -46,6 +47,8 @@ def test_only_annotated_arguments_are_knobs() -> None:
         ("names", "a,b", ["a", "b"]),
         ("shared", "false", False),
         ("teacher", "runs/big", "runs/big"),
+        ("members", "runs/1,7, runs/c", ["runs/1", "7", "runs/c"]),
+        ("members", "runs/a", ["runs/a"]),
     ],
 )
 def test_words_of_the_command_line_are_read_as_their_type(name: str, text: str, value: Any) -> None:

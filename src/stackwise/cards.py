@@ -85,6 +85,13 @@ def _scores(record: Mapping[str, Any]) -> str:
 
 
 def _loading(record: Mapping[str, Any]) -> str:
+    if record.get("delta"):
+        return "\n".join([
+            "## Load", "", "A small change beside its base, which the folder does not hold:", "",
+            "```python", "from stackwise.adapt import Delta", "",
+            'delta = Delta.load("THIS_FOLDER/delta")', "with delta.on(base):", "    ...", "```", "",
+            "On the command line `BASE+THIS_FOLDER` stands for the base with it put on.",
+        ])  # fmt: skip
     use = "print(model.summary)" if record["kind"] == "probe" else "model.predict(rows)"
     return _load_lines(use if record.get("scores") or record["kind"] == "probe" else "")
 

@@ -48,6 +48,14 @@ class TrainingError(StackwiseError):
     """Training cannot go on, for example because the loss is not a number."""
 
 
+class NothingLearned(TrainingError):
+    """A fit ended well and made held-out data no better, so that nothing of it is kept."""
+
+
+class OutOfTime(TrainingError):
+    """A time limit leaves too little for what was begun; what is done of it stays."""
+
+
 class UnknownName(StackwiseError):
     """No method, data set or model has this name."""
 
@@ -67,7 +75,8 @@ def nearest(name: str, names: Iterable[str]) -> str:
         " Did you mean 'x'?" where something is close, otherwise the list of what there is.
     """
     known = sorted(names)
-    close = get_close_matches(name, known, n=1, cutoff=0.6)
+    close = [other for other in known if other.casefold() == name.casefold()]
+    close = close or get_close_matches(name, known, n=1, cutoff=0.6)
     if close:
         return f" Did you mean {close[0]!r}?"
     return f" There is {', '.join(known)}." if known else " There is none."

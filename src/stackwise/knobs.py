@@ -67,7 +67,8 @@ class KnobSpec:
     """A knob as read from a signature.
 
     Attributes:
-        types: names of the accepted types: int, float, bool, str, list, dict, model, any.
+        types: names of the accepted types: int, float, bool, str, list, dict, model, models (a list
+            of them), any.
         choices: words that are accepted beside (or in place of) the types.
         optional: None is accepted.
         required: the argument has no default.
@@ -192,7 +193,7 @@ def _fit(value: Any, names: Iterable[str]) -> Any:
             return float(value)
         if name == "str" and isinstance(value, str):
             return value
-        if name == "list" and isinstance(value, (list, tuple)):
+        if name in ("list", "models") and isinstance(value, (list, tuple)):
             return list(value)
         if name == "dict" and isinstance(value, Mapping):
             return dict(value)
@@ -230,6 +231,12 @@ def _read_list(text: str) -> Any:
     return [_read_scalar(part.strip()) for part in text.split(",") if part.strip()]
 
 
+def _read_texts(text: str) -> Any:
+    if text.startswith("["):
+        return _read_with(json.loads)(text)
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
 def _read_scalar(text: str) -> Any:
     for reader in (_read_with(int), _read_with(float)):
         value = reader(text)
@@ -246,6 +253,7 @@ _READERS: dict[str, Callable[[str], Any]] = {
     "list": _read_list,
     "dict": _read_with(json.loads),
     "model": str,
+    "models": _read_texts,
     "any": _read_scalar,
 }
 
@@ -278,7 +286,7 @@ def _take_apart(annotation: Any, parts: _Parts) -> _Parts:
     elif annotation is ModelRef:
         parts.types.append("model")
     elif (origin or annotation) in (list, tuple) or origin in _SEQUENCES:
-        parts.types.append("list")
+        parts.types.append("models" if ModelRef in typing.get_args(annotation) else "list")
     elif (origin or annotation) is dict or origin in _MAPPINGS:
         parts.types.append("dict")
     else:
@@ -312,7 +320,8 @@ def knobs_of(function: Callable[..., Any]) -> dict[str, KnobSpec]:
         parts = _take_apart(hints[name], _Parts()) if name in hints else _Parts()
         if parts.knob is None:
             continue
-        order = {"bool": 0, "int": 1, "float": 2, "list": 3, "dict": 3, "model": 4, "str": 5}
+        order = {"bool": 0, "int": 1, "float": 2, "list": 3, "models": 3, "dict": 3, "model": 4,
+                 "str": 5}  # fmt: skip
         required = parameter.default is parameter.empty
         specs[name] = KnobSpec(
             name=name,

@@ -6,6 +6,7 @@ Tasks recognise their sources by such marks, before anything heavy is imported o
 import json
 import os
 from collections.abc import Iterable, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from stackwise.data.entry import Kind
 
 MOST_BYTES = 1 << 20
 """No first record is longer than this."""
+MOST_ENTRIES = 200
+"""Of a folder, how many are looked at to see what it holds."""
 LINES = (".jsonl", ".ndjson", ".json")
 """Files of records."""
 
@@ -69,3 +72,17 @@ def first_record(source: Any) -> dict[str, Any]:
     except json.JSONDecodeError:
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def first_entries(folder: Path) -> tuple[list[Path], list[Path]]:
+    """The first files and folders in a folder that are not hidden, as the disk gives them; none
+    where it cannot be read.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            first = islice(entries, MOST_ENTRIES)
+            found = [entry for entry in first if not entry.name.startswith(".")]
+    except OSError:
+        return [], []
+    folders = [Path(entry.path) for entry in found if entry.is_dir()]
+    return [Path(entry.path) for entry in found if not entry.is_dir()], folders

@@ -58,6 +58,8 @@ def open_model(
 
     if str(reference) in {entry.name for entry in data.names("model")}:
         return _pretrained(str(data.model(str(reference))), trust_remote_code, dtype)
+    if str(reference) in {entry.name for entry in data.names("network")}:
+        return data.network(str(reference))
     return _from_hub(str(reference), trust_remote_code, dtype, fetch)
 
 
@@ -70,15 +72,29 @@ def model_of_run(folder: Path, status: str | None = None) -> Any:
     Raises:
         RunError: the run is not finished.
     """
+    check_finished(folder, status)
+    if (folder / "model.json").is_file():
+        return load_learner(folder)
+    if (folder / "delta" / "delta.json").is_file():
+        raise ModelError(
+            f"{folder} holds a delta, a small change beside a base, and no model: name the base "
+            f"that it was made for, MODEL+{folder}"
+        )
+    return open_model(folder / "model")
+
+
+def check_finished(folder: Path, status: str | None = None) -> None:
+    """A run made something that may be used; `status` as for `model_of_run`.
+
+    Raises:
+        RunError: it is not finished.
+    """
     if status is None:
         status = read_json(folder / "run.json", {"status": str})["status"]
     if status not in ("finished", FITTED):
         raise RunError(
             f"{folder} is not finished (status {status}); repeat its command with --resume"
         )
-    if (folder / "model.json").is_file():
-        return load_learner(folder)
-    return open_model(folder / "model")
 
 
 def model_folder(reference: Any) -> Path | None:
@@ -107,7 +123,8 @@ def check_named(reference: Path | str) -> None:
     from stackwise import data
 
     name = str(reference)
-    here = Path(name).exists() or name in {entry.name for entry in data.names("model")}
+    packed = [*data.names("model"), *data.names("network")]
+    here = Path(name).exists() or name in {entry.name for entry in packed}
     if not here and not _is_hub_id(name):
         raise _no_model(name)
 

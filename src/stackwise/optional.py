@@ -9,16 +9,20 @@ EXTRAS = {
     "transformers": "llm", "tokenizers": "llm", "datasets": "llm", "gguf": "llm",
     "xgboost": "boost", "onnx": "onnx", "onnxruntime": "onnx", "onnxscript": "onnx",
     "polars": "polars", "ray": "ray", "peft": "peft", "faiss": "retrieval",
+    "bm25s": "retrieval", "fastapi": "serve", "uvicorn": "serve",
     "tensorboard": "track", "mlflow": "track", "huggingface_hub": "hub",
-    "catboost": "catboost",
+    "catboost": "catboost", "rasterio": "rasters",
+    "faster_coco_eval": "detection",
 }  # fmt: skip
 """Modules by the extra that brings them."""
 
 SERVES = {
     "llm": "language models", "boost": "XGBoost in comparisons", "onnx": "stackwise export",
     "polars": "polars frames", "ray": "compare --on ray", "peft": "adapters of peft",
-    "retrieval": "search over vectors", "track": "--track tensorboard or mlflow",
-    "hub": "stackwise push", "catboost": "CatBoost in comparisons",
+    "retrieval": "search over words and vectors", "serve": "stackwise serve",
+    "track": "--track tensorboard or mlflow",
+    "hub": "stackwise push", "catboost": "CatBoost in comparisons", "rasters": "GeoTIFF",
+    "detection": "the scores of detectors",
 }  # fmt: skip
 """What each extra is for."""
 

@@ -147,6 +147,29 @@ class Trains(Protocol):
 
 
 @runtime_checkable
+class MayLackTruth(Protocol):
+    """A task whose truth may be missing: its `judge` then gives no scores."""
+
+    @property
+    def unscored(self) -> str | None:
+        """Why nothing is scored, and what would be right; None where there is a truth."""
+        ...
+
+
+@runtime_checkable
+class Heads(Protocol):
+    """A task for which a model has a head, which is put on where it lacks it."""
+
+    def headed(self, model: Any) -> Any:
+        """The model with such a head: itself where it has one. The same model gets the same one.
+
+        Raises:
+            ModelError: none can be put on it.
+        """
+        ...
+
+
+@runtime_checkable
 class Foldable(Protocol):
     """A task whose training and validation samples can be parted into folds, for bagging and for
     joining finished runs.
@@ -263,7 +286,9 @@ class ExplainsRows(Protocol):
     """A task that can say what a learner makes of a column, and of the cells of a row."""
 
     @staticmethod
-    def partial_dependence(learner: Any, rows: Any, column: str) -> "pd.DataFrame":
+    def partial_dependence(
+        learner: Any, rows: Any, column: str, *, values: int = 20
+    ) -> "pd.DataFrame":
         """The mean answer over the rows while a column is set to each of some values."""
         ...
 

@@ -1,15 +1,27 @@
-"""A tiny random model of several families, and a delta of every kind for each."""
+"""A tiny random model of several families, and a delta of every kind for each.
+
+A kind is one that is made here of random numbers, or a method that gives deltas: each of the
+catalog is taken by its being there.
+"""
 
 import copy
+import functools
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, Self
 
 import peft
+import pytest
 import torch
 import transformers as hf
 from torch import Tensor, nn
+from torch.nn import functional
 
 from stackwise.adapt import Delta, Dense, LoraDelta, LowRank, Sparse, WeightDelta, base_hash
+from stackwise.adapt.composable_sft.delta import SparseFineTuning
+from stackwise.adapt.composable_sft.places import encoder_hash, prefix_of
+from stackwise.catalog import card, cards
+from stackwise.conformance.small_models import kind_of, quick_knobs
 from stackwise.errors import ModelError
 
 IDS = torch.arange(6)[None]
@@ -166,7 +178,12 @@ def lora_of(model: nn.Module, seed: int, **more: Any) -> tuple[LoraDelta, Any]:
 
 
 def delta_of(kind: str, model: nn.Module, seed: int = 1) -> Delta:
-    """A delta of the kind with random numbers, for the model."""
+    """A delta of the kind for the model: of random numbers, or as the method of that name makes it.
+
+    Skips where the method does not take such a model.
+    """
+    if kind in METHODS:
+        return _made_by(kind, family_of(model), seed, base_hash(model), type(model).__name__)
     if kind == "lora":
         return lora_of(model, seed)[0]
     torch.manual_seed(seed)
@@ -176,6 +193,13 @@ def delta_of(kind: str, model: nn.Module, seed: int = 1) -> Delta:
         sizes = {name: getattr(m, "out_features", getattr(m, "nf", 0)) for name, m in outs.items()}
         return Gain({name: 1 + torch.rand(size) for name, size in sizes.items()}, base=base)
     parts: dict[str, Any] = {}
+    if kind == "fine-tuning":
+        prefix = prefix_of(model)
+        for name, weight in model.named_parameters():
+            if name.startswith(prefix):
+                chosen = torch.randn(weight.shape) * (torch.rand(weight.shape) < 0.3)
+                parts[name.removeprefix(prefix)] = Sparse.where_not_zero(chosen)
+        return SparseFineTuning(parts, base=encoder_hash(model))
     for name, weight in model.named_parameters():
         if kind == "dense":
             parts[name] = Dense(torch.randn(weight.shape))
@@ -188,5 +212,56 @@ def delta_of(kind: str, model: nn.Module, seed: int = 1) -> Delta:
     return WeightDelta(parts, base=base, knobs={"rank": 2})
 
 
-KINDS = ("dense", "sparse", "low-rank", "lora", "gain")
-WEIGHTS = KINDS[:4]
+METHODS = tuple(
+    slug for slug, of in sorted(cards(baselines=False).items())
+    if any(entry.kind == "transform" and entry.gives == "delta" for entry in of.entries)
+)  # fmt: skip
+"""The methods that give deltas."""
+WEIGHTS = ("dense", "sparse", "low-rank", "lora", "fine-tuning")
+KINDS = (*WEIGHTS, "gain", *METHODS)
+
+
+def family_of(model: Any) -> str:
+    """The family that a model is of."""
+    return next(name for name in FAMILIES if type(model) is type(_empty(name)))
+
+
+@functools.cache
+def _empty(family: str) -> nn.Module:
+    with torch.device("meta"):
+        return FAMILIES[family][0]()
+
+
+@functools.cache
+def _made_by(slug: str, family: str, seed: int, base: str, name: str) -> Delta:
+    """What a method makes of a little data, for the model of the family that has this hash."""
+    entry = card(slug).entry("transform")
+    models = (model_of(family, at) for at in range(6))
+    model = next((one for one in models if base_hash(one) == base), None)
+    assert model is not None, f"no {name} with random numbers of a seed below 6 has the hash {base}"
+    kind = kind_of(model)
+    if kind not in entry.takes:
+        pytest.skip(f"{slug} takes no {kind}")
+    before = state(model)
+    knobs = quick_knobs(card(slug), entry) | {"random_state": seed}
+    given: dict[str, Any] = {n: value for n, value in knobs.items() if n in entry.knobs}
+    if "loss" in inspect.signature(entry.load()).parameters and family == "plain":
+        given["loss"] = functional.cross_entropy
+    made = entry.load()(model, learned_from(family), **given)
+    assert same_bits(state(model), before), f"{slug} changed the model that it was given"
+    return made
+
+
+def learned_from(family: str) -> Any:
+    """A few batches, or (x, y)."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(7)
+        if family == "plain":
+            return torch.randn(64, 5), torch.randint(0, 2, (64,))
+        if family == "vit":
+            pictures = [torch.randn(2, 3, 8, 8) for _ in range(8)]
+            return [{"pixel_values": p, "labels": torch.randint(0, 2, (2,))} for p in pictures]
+        texts = [torch.randint(1, 20, (2, 10)) for _ in range(8)]
+        if family == "bert":
+            return [{"input_ids": t, "labels": torch.randint(0, 2, (2,))} for t in texts]
+        return [{"input_ids": t, "labels": t} for t in texts]

@@ -3,12 +3,14 @@
 import copy
 import itertools
 import json
+import re
 
 import pytest
 import torch
 from delta_families import (
     FAMILIES,
     KINDS,
+    METHODS,
     WEIGHTS,
     Gain,
     delta_of,
@@ -35,6 +37,8 @@ from stackwise.adapt import (
     deltas_on,
     settle_all,
 )
+from stackwise.adapt.composable_sft.delta import SparseFineTuning
+from stackwise.adapt.composable_sft.places import prefix_of
 from stackwise.errors import KnobError, ModelError, RunError
 
 every = pytest.mark.parametrize("family", FAMILIES)
@@ -49,7 +53,7 @@ def test_what_is_taken_off_leaves_the_base_bit_for_bit(family, kind):
     before, said, known = state(model), output(model, family), base_hash(model)
     delta = delta_of(kind, model)
     assert delta.put(model) is model
-    assert not torch.allclose(output(model, family), said, atol=1e-5)
+    assert not torch.equal(output(model, family), said)
     assert deltas_on(model) == (delta,) and base_hash(model) == known
     delta.take_off(model)
     assert same_bits(state(model), before) and deltas_on(model) == ()
@@ -86,12 +90,15 @@ def test_an_error_within_leaves_the_base(family, kind):
 
 @every
 @pytest.mark.parametrize("kinds", itertools.combinations(KINDS, 2), ids="-".join)
-def test_two_come_and_go_in_any_order(family, kinds):
+def test_two_come_and_go_in_any_order_or_are_refused_with_the_reason(family, kinds):
     model = model_of(family)
     before = state(model)
     one, two = (delta_of(kind, model, seed) for seed, kind in enumerate(kinds, start=1))
     with one.on(model):
         alone = state(model), output(model, family)
+    if refused(model, two, one) or refused(model, one, two):
+        assert same_bits(state(model), before) and deltas_on(model) == ()
+        return
     with two.on(model), one.on(model):
         other = state(model), output(model, family)
     one.put(model)
@@ -105,6 +112,19 @@ def test_two_come_and_go_in_any_order(family, kinds):
     one.take_off(model)  # the first first
     two.take_off(model)
     assert same_bits(state(model), before)
+
+
+def refused(model, first, second):
+    """Whether the second may not be put on beside the first; then in one sentence, and for good."""
+    with first.on(model):
+        alone = state(model)
+        try:
+            with second.on(model):
+                return False
+        except ModelError as error:
+            assert "\n" not in str(error) and len(str(error)) > 20
+            assert same_bits(state(model), alone) and deltas_on(model) == (first,)
+            return True
 
 
 @every
@@ -123,16 +143,77 @@ def test_what_is_merged_has_the_bits_of_what_is_put(family, kind):
 
 
 @every
-@of_weights
+@each_kind
+def test_what_is_merged_says_what_it_says_while_it_is_on_or_cannot_be(family, kind):
+    model = model_of(family)
+    before, known = state(model), base_hash(model)
+    delta = delta_of(kind, model)
+    if delta.not_mergeable() is not None:
+        with pytest.raises(ModelError, match="cannot be merged: ") as caught:
+            delta.merge(model)
+        assert "\n" not in str(caught.value)
+        assert same_bits(state(model), before) and deltas_on(model) == ()
+        return
+    with delta.on(model):
+        said = output(model, family)
+    with delta.merged(model):
+        torch.testing.assert_close(output(model, family), said, atol=1e-5, rtol=1e-4)
+    assert same_bits(state(model), before)
+    delta.merge(model)
+    torch.testing.assert_close(output(model, family), said, atol=1e-5, rtol=1e-4)
+    assert deltas_on(model) == () and base_hash(model) != known
+
+
+@every
+@each_kind
 def test_another_base_is_refused_in_one_sentence(family, kind):
     model, other = model_of(family), model_of(family, seed=5)
-    before = state(other)
+    before, said = state(other), output(other, family)
     delta = delta_of(kind, model)
     with pytest.raises(ModelError, match=f"a base with the hash {delta.base}, and this .* has "):
         delta.put(other)
     assert same_bits(state(other), before) and deltas_on(other) == ()
     delta.put(other, check=False)  # whoever knows better
-    assert not same_bits(state(other), before)
+    assert not torch.equal(output(other, family), said)
+
+
+def is_known_by(delta, model, name):
+    """Whether a delta knows its base by this number: a fine-tuning does not look at heads."""
+    inside = name.startswith(prefix_of(model)) and "pooler" not in name
+    return inside or not isinstance(delta, SparseFineTuning)
+
+
+@every
+@each_kind
+def test_a_base_of_which_one_bit_changed_is_another(family, kind):
+    model = model_of(family)
+    delta = delta_of(kind, model)
+    names = [name for name in model.state_dict() if is_known_by(delta, model, name)]
+    for name in (names[0], names[-1]):
+        other = model_of(family)
+        number = other.state_dict()[name].view(-1)[-1:]
+        with torch.no_grad():
+            whole = torch.int64 if number.dtype == torch.int64 else torch.int32
+            number.view(whole).bitwise_xor_(1)
+        with pytest.raises(ModelError, match="was made for a base with the hash"):
+            delta.put(other)
+        assert deltas_on(other) == ()
+
+
+@every
+@pytest.mark.parametrize("method", METHODS)
+def test_sums_and_multiples_of_what_a_method_makes_mean_something_or_are_refused(family, method):
+    model = model_of(family)
+    one, two = (delta_of(method, model, seed) for seed in (1, 2))
+    for make in (lambda: one + two, lambda: 0.5 * one):
+        try:
+            made = make()
+        except ModelError as error:
+            assert re.search("means nothing|choose one", str(error)) and "\n" not in str(error)
+            continue
+        assert type(made) is type(one) and made.base == one.base
+        with made.on(model):
+            assert output(model, family).isfinite().all()
 
 
 @every

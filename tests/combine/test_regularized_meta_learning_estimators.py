@@ -1,5 +1,7 @@
 """Regularised meta-learning as scikit-learn estimators, over any base models."""
 
+import time
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -31,7 +33,9 @@ from stackwise import (
     TabMRegressor,
     stack_predictions,
 )
+from stackwise.combine.regularized_meta_learning import StackedPredictions
 from stackwise.combine.regularized_meta_learning.stages.log_odds import log_loss
+from stackwise.combine.regularized_meta_learning.stages.meta_models import STRENGTHS
 from stackwise.errors import DataError, KnobError, ModelError
 from stackwise.runs import fit_run
 from stackwise.tasks.table.baselines import (
@@ -40,7 +44,7 @@ from stackwise.tasks.table.baselines import (
     LinearRegressor,
 )
 from stackwise.tasks.table.task import TableTask
-from stackwise.training.session import session
+from stackwise.training.session import current_session, session
 
 NUMBERS = load_diabetes(return_X_y=True)
 CLASSES = load_breast_cancer(return_X_y=True)
@@ -445,6 +449,62 @@ def test_the_estimator_keeps_the_contract_of_scikit_learn(estimator, check):
 )  # fmt: skip
 def test_named_base_models_keep_the_contract_too(estimator, check):
     check(estimator)
+
+
+class Waiting(Ridge):
+    """Notes the seconds that it may take, and takes some."""
+
+    def __init__(self, alpha=1.0, said=None):
+        super().__init__(alpha=alpha)
+        self.said = said
+
+    def fit(self, X, y, sample_weight=None):
+        self.said.append(current_session().seconds_left())
+        time.sleep(0.01)
+        return super().fit(X, y)
+
+
+class Shared(list):
+    """A list that a clone shares."""
+
+    def __deepcopy__(self, memo):
+        return self
+
+
+def test_base_models_share_a_time_limit_and_leave_some_for_what_joins_them():
+    X, y = numbers()
+    said = Shared()
+    stack = RegularizedStackingRegressor(
+        estimators=[(name, Waiting(alpha, said)) for name, alpha in zip("ab", (0.1, 10))], cv=2
+    )
+    with session(time_limit=80.0) as own:
+        stack.fit(X, y)
+        assert own.time_limit == 80.0
+    # of eight parts: four fits, two for joining, two for fitting again; what is left is shared on
+    assert said[:4] == pytest.approx([80 / parts for parts in (8, 7, 6, 5)], abs=1.5)
+    assert all(left > 70 for left in said[4:])
+    with session():
+        said.clear()
+        stack.fit(X, y)
+    assert set(said) == {None}
+
+
+def test_meta_models_without_time_take_the_strongest_penalty_and_are_all_there():
+    rng = np.random.default_rng(0)
+    target = rng.integers(0, 4, 200)
+    chance = rng.dirichlet(np.ones(4), (200, 3)) + 0.7 * np.eye(4)[target][:, None]
+    oof = chance / chance.sum(2, keepdims=True)
+    with_time, without = (
+        StackedPredictions(classes=list(range(4)), problem="classification").fit(
+            oof, target, seconds=seconds
+        )
+        for seconds in (None, 0.0)
+    )
+    members = without.pipeline_.members_
+    assert members.keys() == with_time.pipeline_.members_.keys()
+    assert {member.penalty for member in members.values()} == {STRENGTHS[0]}
+    assert any(m.penalty > STRENGTHS[0] for m in with_time.pipeline_.members_.values())
+    assert np.allclose(without.predict_proba(oof).sum(1), 1)
 
 
 def test_a_time_limit_leaves_base_models_out_and_says_which():

@@ -35,6 +35,10 @@ Adam takes for a direction. In prediction, where the running mean lags behind, i
 """
 OWN_ROWS = {"BranchedViTClassifier": 4}
 """The column of a number that each process measures on its own rows."""
+OWN_STATISTICS = {"SortedNetImageClassifier"}
+"""Each sub-model's statistics of prediction are taken anew from batches, by each process from its
+own: training is the same, and what is measured in evaluation mode differs by a few thousandths.
+"""
 
 
 @pytest.mark.parametrize("name", learners())
@@ -44,6 +48,9 @@ def test_two_processes_learn_what_one_does(name: str, together: Path) -> None:
         assert sorted(found) == sorted(alone)
         if name in NO_GRADIENT:  # all steps of the first epoch, which that bias does not move
             np.testing.assert_allclose(found["curve"][0, 0], alone["curve"][0, 0], rtol=1e-5)
+            return
+        if name in OWN_STATISTICS:
+            np.testing.assert_allclose(found["curve"][:, 0], alone["curve"][:, 0], rtol=1e-4)
             return
         shared = [
             column for column in range(alone["curve"].shape[1]) if column != OWN_ROWS.get(name)

@@ -8,6 +8,7 @@ What no test can run is named here, so that a new command without a stand-in fai
 """
 
 import importlib
+import importlib.util
 import re
 import shlex
 import shutil
@@ -31,15 +32,33 @@ GIVEN = {
     "gradual-pruning": "mlp sales.csv --target price", "skan": "skan sales.csv --target price",
     "vit-reparam": "vit-reparam photos/ --set branches=1 --set width=12",
     "mamba-pkd": "residual-cnn photos/ --set width=4",
+    "matryoshka": "residual-cnn photos/ --set width=4",
     "shallow-again": "residual-cnn photos/ --set width=4",
+    "lattice-pruning": "row-lstm photos/ --set width=8",
+    "dopamine": "mlp sales.csv --target price",
+    "brainstacks": "mlp sales.csv --target price",
+    "composable-sft": "mlp sales.csv --target price",
+    "stackvae-g": "stackvae-g plant.csv --time timestamp --label fault --preset quick",
+    "sortednet": "sortednet sales.csv --target price --preset quick",
+    "multifaceted-visualization": "residual-cnn photos/ --set width=4",
+    "rich-representations": "residual-cnn photos/ --set width=4",
+    "bossnas": "bossnas photos/ --preset quick",
+    "rcnet": "rcnet boxes/ --preset quick",
 }  # fmt: skip
 """Pages whose commands begin with a run that is there, `runs/first`: its method and its data."""
-DEEP = {"gstack": 7}
-"""Pages whose orders name more than four blocks of MODEL."""
+DEEP = {"gstack": 7, "deepstack": 5}
+"""Pages whose orders name, or whose methods need, more than four blocks of MODEL."""
 QUICKEST = {
     "table": ("lightgbm", "tabm"),
     "text": ("decoder",),
     "images": ("linear", "residual-cnn"),
+    "labels": ("word-counts",),
+    "anomalies": ("z-score", "pca"),
+    "rasters": ("k-means",),
+    "detection": ("constant-boxes", "fpn-detector"),
+    "tags": ("dictionary",),
+    "series": ("dummy", "linear"),
+    "vqa": ("most-frequent-answer", "low-view"),
 }
 """By task, of the methods that a comparison would take by itself."""
 SEARCHED = {"table": ("lightgbm", "xgboost")}
@@ -91,6 +110,8 @@ def small(monkeypatch):
 
     monkeypatch.setattr(loop.TrainingLoop, "_out_of_time", lambda self: self.epoch > 0)
     monkeypatch.setattr(pool, "side_by_side", in_this_process)
+    if importlib.util.find_spec("uvicorn"):
+        monkeypatch.setattr("uvicorn.run", lambda app, **_: None)  # which waits for visitors
     contenders = importlib.import_module("stackwise.studies.contenders")
     serving = contenders._all_serving
 
@@ -116,7 +137,15 @@ def words_of(line: str) -> list[str]:
 
 def clear(words: list[str]) -> None:
     """Pages print alternatives that write to one folder: the earlier one's makes room."""
-    if "--resume" in words or words[0] in ("predict", "generate", "export", "report"):
+    if "--resume" in words or words[0] in (
+        "predict",
+        "generate",
+        "search",
+        "serve",
+        "transform",
+        "export",
+        "report",
+    ):
         return
     out = words[words.index("--out") + 1] if "--out" in words else ""
     slug, source = (words[0], words[1]) if words[0] == "compare" else (words[1], words[2])

@@ -5,8 +5,9 @@ import torch
 from torch import Tensor, nn
 
 from stackwise.errors import DataError, ModelError
+from stackwise.layers.evaluating import evaluating
 from stackwise.probe.depth_efficiency import clean_run
-from stackwise.probe.depth_efficiency.clean_run import CleanRun, evaluating
+from stackwise.probe.depth_efficiency.clean_run import CleanRun
 from stackwise.probe.depth_efficiency.measurements.contribution import Contributions
 from stackwise.probe.depth_efficiency.measurements.local import local
 from stackwise.probe.depth_efficiency.measurements.skip import skip, splits_of

@@ -227,6 +227,8 @@ def test_learning_curves_run_on_over_phases(tmp_path: Path):
     chart = charts.learning_curves([Run(tmp_path)])
     (curve,) = [line for line in chart.figure.axes[0].lines if len(line.get_xdata()) > 1]
     assert list(curve.get_xdata()) == [1, 2, 3, 4, 5, 6]
+    (tmp_path / "metrics.jsonl").write_text(json.dumps(lines[0]) + "\n")
+    assert charts.learning_curves([Run(tmp_path)]) is None  # one dot has no course
 
 
 def test_findings_are_sentences_and_values_in_words():

@@ -1,12 +1,15 @@
 """What a transform cost and saved is said beside the model as it was."""
 
+from types import SimpleNamespace
+
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from stackwise.conformance import small_language_model
 from stackwise.models import open_model
-from stackwise.runs.beside import lines_of, lost, measured
+from stackwise.runs.beside import knows_classes, lines_of, lost, measured
 
 
 def record(before, after, mode="min"):
@@ -34,6 +37,14 @@ def test_a_warning_says_that_much_is_lost(before, after, mode, much):
 
 def test_nothing_is_said_of_a_run_that_changed_no_model():
     assert lines_of({"scores": {"test": {"score": 1.0}}}) == []
+
+
+def test_a_model_of_other_classes_has_no_score_as_it_was():
+    task = SimpleNamespace(classes=np.array(["a", "b"]))
+    assert knows_classes(SimpleNamespace(classes_=np.array(["b", "a"])), task)
+    assert not knows_classes(SimpleNamespace(classes_=np.array(["a", "c"])), task)
+    assert not knows_classes(SimpleNamespace(classes_=np.array(["a", "b", "c"])), task)
+    assert knows_classes(nn.Linear(2, 2), task)
 
 
 def test_zeros_make_packed_bytes_fewer_and_half_precision_halves_bytes():

@@ -77,6 +77,7 @@ def test_in_a_sequential_what_surrounds_the_blocks_is_stem_and_head() -> None:
     model = build("sequential")
     stack = Stack.of(model)
     assert stack.names == ["1", "2", "3", "4"]
+    assert stack.margins == (1, 1)
     with stack.path([0, 0]):
         assert isinstance(model[0], nn.Linear) and isinstance(model[-1], nn.Linear)
         assert len(model) == 4

@@ -1,12 +1,16 @@
+import time
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from stackwise import load, runs
-from stackwise.errors import DataError
+from stackwise.errors import DataError, OutOfTime
+from stackwise.tasks.labelled.ensembles import bagged as bagged_file
 from stackwise.tasks.labelled.ensembles.bagged import Bagged
 from stackwise.tasks.table.baselines import LightGBMClassifier, LinearRegressor, MLPClassifier
 from stackwise.tasks.table.task import TableTask
+from stackwise.training.session import session
 
 
 @pytest.fixture(scope="module")
@@ -43,9 +47,28 @@ def test_an_out_of_fold_prediction_comes_from_the_copy_that_has_not_learned_the_
     folds = numbers.folds(3)
     bagged = Bagged(LinearRegressor()).fit(numbers, folds)
     frame, _ = bagged.out_of_fold_rows_
-    values, _ = bagged.out_of_fold_
+    values = bagged.out_of_fold_.prediction
     for fold, member in enumerate(bagged.members.values()):
         assert np.array_equal(values[folds == fold], member.predict(frame[folds == fold]))
+
+
+def test_copies_that_a_limit_cannot_hold_end_with_the_second_and_go_on_from_there(
+    numbers, tmp_path, monkeypatch
+):
+    quick = LinearRegressor.fit
+
+    def slow(self, *given, **options):
+        time.sleep(0.4)  # whatever the limit says
+        return quick(self, *given, **options)
+
+    monkeypatch.setattr(LinearRegressor, "fit", slow)
+    monkeypatch.setattr(bagged_file, "LATE", 0.0)
+    with session(folder=tmp_path, time_limit=0.5), pytest.raises(OutOfTime, match="--resume"):
+        Bagged(LinearRegressor()).fit(numbers, numbers.folds(5))
+    done = sorted(path.parent.name for path in tmp_path.glob("*/fold.json"))
+    assert done == ["fold-0", "fold-1"]
+    with session(folder=tmp_path, resume=True, time_limit=60):
+        assert len(Bagged(LinearRegressor()).fit(numbers, numbers.folds(5)).members) == 5
 
 
 def test_folds_share_out_classes_and_keep_groups_whole(classes):

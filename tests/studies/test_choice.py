@@ -201,3 +201,15 @@ def test_the_headline_says_how_sure_test_rows_are_that_contradict_the_choice():
         "50.9 % better than mlp (0.055), and better in 60 % of draws of the test rows and seeds. "
         "That is no sure difference: other test rows or seeds could turn the order."
     )
+
+
+def test_beside_a_rival_at_nothing_the_headline_says_a_difference_and_no_share():
+    rows = [("skan", 0.0621, 1.0), ("linear", 0.0, 0.9)]
+    ranking = [
+        {"method": name, "slug": name, "mean": mean, "low": mean, "high": mean, "seeds": 2,
+         "winner_better": better}
+        for name, mean, better in rows
+    ]  # fmt: skip
+    record = {"metric": {"name": "ap", "mode": "max"}, "ranking": ranking,
+              "winner": {"method": "skan", "slug": "skan"}}  # fmt: skip
+    assert "test ap 0.0621, 0.0621 better than linear (0)" in of_study(record, {"seeds": [0, 1]})

@@ -7,12 +7,13 @@ import pandas as pd
 import pytest
 
 from stackwise.build.skan import SKANRegressor
+from stackwise.errors import OutOfTime
 from stackwise.report import compare
 from stackwise.report.sections import section
 from stackwise.runs import Run, fit_run
-from stackwise.studies.jobs import FitJob
+from stackwise.studies.jobs import NOT_BEGUN, FitJob, problem_of
 from stackwise.studies.limits import Limit
-from stackwise.studies.schedule import NOT_BEGUN, Schedule
+from stackwise.studies.schedule import Schedule
 from stackwise.tasks.table.baselines import (
     GradientBoostingRegressor,
     LightGBMRegressor,
@@ -89,6 +90,32 @@ def test_a_limit_says_beforehand_that_it_allows_too_little():
     said = Limit(60, time.monotonic()).too_little(9, 6, 1)
     assert "short for 9 contenders, each fitted 6 times" in said
     assert "would allow for one seed" in said
+
+
+def test_what_is_kept_for_a_refit_is_enough_for_the_longest_fit():
+    began = time.monotonic()
+    without, kept = Limit(100, began), Limit(100, began, refit=True)
+    assert without.longest is None and Limit(None, began, refit=True).longest is None
+    assert without.fits_end - kept.fits_end == pytest.approx(35)
+    assert without.left() - kept.left() == pytest.approx(35, abs=0.1)  # importance leaves it alone
+    assert kept.longest <= 0.6 * 35
+    jobs = [FitJob("linear", 0), FitJob("mlp", 0)]
+    schedule = Schedule(deadline=kept.fits_end, longest=kept.longest)
+    assert schedule.share(jobs, 1) == pytest.approx(21)
+
+
+@pytest.mark.slow
+def test_a_winner_that_takes_all_that_it_may_is_fitted_again_within_the_limit(frame, tmp_path):
+    only = {"methods": ["mlp"], "seeds": 1, "threads": 1}
+    compare(frame, "y", out=tmp_path / "warm", knobs={"mlp": {"max_epochs": 1}}, **only)  # imports
+    began = time.monotonic()
+    study = compare(
+        frame, "y", out=tmp_path / "s", refit=True, time_limit=12, **only,
+        knobs={"mlp": {"max_epochs": 100_000, "patience": None, "width": 16}},
+    )  # fmt: skip
+    assert study.winner.record["notes"][0].startswith("the time limit ended training")
+    assert study.record["refit"] == {"folder": "refit"}
+    assert time.monotonic() - began < 30
 
 
 @pytest.mark.parametrize("slug", ["xgboost", "lightgbm"])
@@ -192,3 +219,10 @@ def test_what_was_not_begun_is_no_failure(task, tmp_path):
         [FitJob("linear", 0), FitJob("linear", 1)], Shared(task, tmp_path, {"threads": 1})
     )
     assert failures == {"linear-seed1": NOT_BEGUN}
+
+
+def test_work_that_a_limit_cannot_hold_counts_as_not_begun(tmp_path):
+    def work():
+        raise OutOfTime("a copy took 9 s")
+
+    assert problem_of(work, tmp_path) == NOT_BEGUN

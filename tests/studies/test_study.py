@@ -61,7 +61,7 @@ def test_the_leaderboard_has_scores_times_and_what_the_limit_cut(study):
 
 def test_the_leaderboard_says_which_method_the_limit_cut(table, tmp_path):
     study = stackwise.compare(
-        table, "y", out=tmp_path / "cut", methods=["linear", "mlp"], seeds=1, time_limit=6,
+        table, "y", out=tmp_path / "cut", methods=["linear", "mlp"], seeds=1, time_limit=20,
         knobs={"mlp": {"max_epochs": 100_000, "patience": None}},
     )  # fmt: skip
     assert study.leaderboard().set_index("method")[CUT].to_dict() == {"linear": False, "mlp": True}

@@ -7,7 +7,7 @@ from sklearn.svm import LinearSVC
 
 from stackwise import CNNSVMClassifier, swap_head
 from stackwise.conformance import small_task
-from stackwise.errors import DataError, ModelError
+from stackwise.errors import DataError
 from stackwise.tasks.images.task import ImagesTask
 from stackwise.tasks.labelled.answers import ask, predict_frame, predict_once
 from stackwise.tasks.labelled.ensembles.bagged import Bagged
@@ -67,14 +67,15 @@ def test_files_of_predictions_carry_margins(pictures, tmp_path):
                                        "margin_square"]  # fmt: skip
 
 
-def test_no_mean_of_probabilities_is_taken_of_margins_and_no_threshold_is_set():
+def test_copies_answer_by_their_mean_margin_and_no_threshold_is_set():
     task = small_task("table", "classification")
     learner = swap_head(task.fit(MLPClassifier(width=4, max_epochs=1, min_steps=0)))
     X, _ = task.part("test")
     bagged = Bagged(learner)
     bagged.members, bagged.classes_ = {"fold-0": learner}, learner.classes_
-    with pytest.raises(ModelError, match="gives no probabilities"):
-        bagged.predict(X)
+    assert not hasattr(bagged, "predict_proba")
+    assert np.allclose(ask(bagged, X).margin, ask(learner, X).margin)
+    assert (bagged.predict(X) == learner.predict(X)).all()
     if len(learner.classes_) == 2:
         with pytest.raises(DataError, match="a threshold is one of probabilities"):
             decision_of(learner, None, threshold=0.3)

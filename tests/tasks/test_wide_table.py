@@ -31,7 +31,7 @@ frame = pd.DataFrame({
     for i, levels in enumerate(rng.choice([5, 20, 50, 200], columns))
 })
 target = np.where(rng.random(rows) < 0.3, "yes", "no")
-entry = card(sys.argv[1]).entry("learner", "binary")
+entry = card(sys.argv[1]).entry("learner", "binary", task="table")
 knobs = {entry.budget: 1, "threads": 1}
 knobs |= {"time_limit": 5.0} if "time_limit" in entry.knobs else {}
 said = None

@@ -58,14 +58,8 @@ def test_blocks_trained_on_a_pool_are_those_trained_in_turn(in_turn):
 
 @pytest.mark.slow
 @pytest.mark.xdist_group("ray")
-def test_blocks_trained_on_ray_are_those_trained_in_turn(in_turn):
-    ray = pytest.importorskip("ray")
-    ray.init(num_cpus=2, object_store_memory=100 * 2**20, include_dashboard=False,
-             log_to_driver=False)  # fmt: skip
-    try:
-        assert same(in_turn, fitted(on="ray"))
-    finally:
-        ray.shutdown()
+def test_blocks_trained_on_ray_are_those_trained_in_turn(in_turn, small_cluster):
+    assert same(in_turn, fitted(on="ray"))
 
 
 def test_a_cluster_that_is_none_is_one_sentence():

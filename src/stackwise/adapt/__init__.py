@@ -9,6 +9,7 @@ A change is a `Delta`: a small file beside the base, put on and taken off.
 """
 
 from stackwise.adapt.delta import (
+    DELTA,
     KINDS,
     Delta,
     Dense,
@@ -22,9 +23,10 @@ from stackwise.adapt.delta import (
     deltas_on,
     merge_delta,
     settle_all,
+    state_hash,
 )
 
 __all__ = [
-    "KINDS", "Delta", "Dense", "LoraDelta", "LowRank", "Sparse", "WeightDelta", "all_off",
-    "base_hash", "delta_folder", "deltas_on", "merge_delta", "settle_all",
+    "DELTA", "KINDS", "Delta", "Dense", "LoraDelta", "LowRank", "Sparse", "WeightDelta", "all_off",
+    "base_hash", "delta_folder", "deltas_on", "merge_delta", "settle_all", "state_hash",
 ]  # fmt: skip

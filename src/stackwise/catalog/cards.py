@@ -50,7 +50,8 @@ class Entry:
         wraps: a learner that can be put around a bare model, by `around`.
         joins: an ensemble that joins finished runs of a comparison, by `join`.
         takes: the kinds of models that a transform or a probe takes. gives: what a transform
-            makes of them; "same" for a model of the kind that it took.
+            makes of them; "same" for a model of the kind that it took, "delta" for a change of it.
+        having: what a model of these kinds must have, in words ("recurrent layers"); "" is nothing.
         reads: "task" where its data is a task; "source" where it reads a file by itself.
         presets: its own, by name, where they differ from those of the card.
     """
@@ -68,6 +69,7 @@ class Entry:
     joins: bool = False
     takes: tuple[str, ...] = ()
     gives: str = "same"
+    having: str = ""
     reads: Literal["task", "source"] = "task"
     presets: dict[str, dict[str, Any]] = field(default_factory=dict)
 
@@ -108,6 +110,7 @@ class Entry:
             "joins": self.joins,
             "takes": list(self.takes),
             "gives": self.gives,
+            "having": self.having,
             "reads": self.reads,
             "presets": self.presets,
         }
@@ -129,6 +132,8 @@ class Card:
         cost: what it costs, in a few words.
         verified: the test that holds it against the authors' own code.
         requires: optional packages that it needs, each with the extra that installs it.
+        missing: where the function is that says what else it needs and is not here; importing it
+            imports nothing heavy.
         most_rows: training rows up to which a comparison takes it in by itself; None for any.
         variants: knob values by name, of which a comparison makes a contender each; "" is the
             method as it is.
@@ -146,6 +151,7 @@ class Card:
     package: str = "stackwise"
     entries: list[Entry] = field(default_factory=list)
     requires: dict[str, str] = field(default_factory=dict)
+    missing: str | None = None
     most_rows: int | None = None
     variants: dict[str, dict[str, Any]] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)
@@ -186,7 +192,8 @@ class Card:
         for module, extra in self.requires.items():
             if importlib.util.find_spec(module) is None:
                 return f"{self.slug} needs {module}: pip install 'stackwise[{extra}]'"
-        return None
+        found = load_target(self.missing)() if self.missing else None
+        return f"{self.slug} needs {found}" if found else None
 
     @property
     def kinds(self) -> list[str]:

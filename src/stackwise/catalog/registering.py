@@ -86,6 +86,7 @@ def learner(
     verified: str | None = None,
     verb: str | None = None,
     requires: Mapping[str, str] | None = None,
+    missing: Callable[[], str | None] | None = None,
     most_rows: int | None = None,
     variants: Mapping[str, Mapping[str, Any]] | None = None,
     names: Mapping[str, str] | None = None,
@@ -102,6 +103,8 @@ def learner(
     Args:
         tasks: those that it serves, where not the base class's.
         cost: what it costs, in a few words; for the chooser of the documentation.
+        missing: what else it needs and is not here, "what: the command that brings it", or None. A
+            function of a module that imports nothing heavy.
         variants: knob values by name, each a contender of a comparison; the name "" is the method
             as it is, beside its variants.
     """
@@ -120,6 +123,7 @@ def learner(
         )  # fmt: skip
         of = _add(_Said(slug, title, paper, cost, presets, verified, verb), cls, entry)
         of.requires |= dict(requires or {})
+        of.missing = of.missing or (missing and _target(missing))
         of.most_rows = most_rows
         of.variants |= {name: dict(values) for name, values in (variants or {}).items()}
         of.names |= dict(names or {})
@@ -137,12 +141,13 @@ def baseline(
     training: Mapping[str, Any] | None = None,
     presets: Presets = None,
     requires: Mapping[str, str] | None = None,
+    missing: Callable[[], str | None] | None = None,
     variants: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Callable[[T], T]:
     """Register a learner that is not a method of ours: every comparison includes it."""
     return learner(
         slug, title=title, tasks=tasks, problem=problem, training=training, presets=presets,
-        verb="baseline", requires=requires, variants=variants,
+        verb="baseline", requires=requires, missing=missing, variants=variants,
     )  # fmt: skip
 
 
@@ -170,6 +175,7 @@ def transform(
     paper: str | None = None,
     tasks: Sequence[str] = (),
     takes: Sequence[str] = MODEL_KINDS,
+    having: str = "",
     gives: str = "same",
     cost: str = "",
     presets: Presets = None,
@@ -184,18 +190,21 @@ def transform(
 
     Args:
         tasks: those that its data may be; empty for any on which a module can be trained.
-        takes: the kinds of models that it takes, of `MODEL_KINDS`. gives: what comes out.
+        takes: the kinds of models that it takes, of `MODEL_KINDS`. gives: what comes out, of
+            these, or "same", or "delta" where it is a small change beside the model.
         cost: what it costs, in a few words.
         shared: functions whose knobs it takes besides its own, for example `seeded`; the function
             gets them as keyword arguments.
+        having: what a model must have, in words such as "recurrent layers"; one
+            that has it not is refused with a ModelError.
         on_disk: does the same from a model folder to a new one, `(folder, out, **knobs)`, without
             opening the model; False where these knobs want it opened.
         budget, floor: the knob that says how long it trains, and knob values under those of every
             preset, unless the user gives that knob.
     """
     about: dict[str, Any] = {
-        "takes": tuple(takes), "gives": gives, "tasks": tuple(tasks), "budget": budget,
-        "floor": dict(floor or {}),
+        "takes": tuple(takes), "having": having, "gives": gives, "tasks": tuple(tasks),
+        "budget": budget, "floor": dict(floor or {}),
     }  # fmt: skip
     said = _Said(slug, title, paper, cost, presets, verified, verb)
     register = _function("transform", said, about, shared)
@@ -215,6 +224,7 @@ def probe(
     paper: str | None = None,
     tasks: Sequence[str] = (),
     takes: Sequence[str] = MODEL_KINDS,
+    having: str = "",
     reads: Literal["task", "source"] = "task",
     cost: str = "",
     presets: Presets = None,
@@ -225,9 +235,10 @@ def probe(
     """Register a function `(model, data=None, *, knobs) -> Findings`. Its knobs are checked.
 
     Args:
+        having: what a model must have, as for `transform`.
         reads: "source" where it reads a file by itself and is not given a task.
     """
-    about = {"takes": tuple(takes), "tasks": tuple(tasks), "reads": reads}
+    about = {"takes": tuple(takes), "having": having, "tasks": tuple(tasks), "reads": reads}
     said = _Said(slug, title, paper, cost, presets, verified, verb)
     return _function("probe", said, about, shared)
 

@@ -64,6 +64,12 @@ def list_methods(
     if verb is None and others:
         _print("baselines")
         _item("every comparison of their task includes them", ", ".join(others))
+    besides = [of for of in cards().values() if of.verb == "baseline" and "probe" in of.kinds]
+    besides = [of for of in besides if task is None or task in of.tasks]
+    if verb in (None, "probe") and besides:
+        _print("probes that come from no paper")
+        for of in besides:
+            _item(of.slug, of.title, _kinds(of))
     _print()
     _print("verified: a test holds it against its authors' own code or package.")
     _print("evidence: what became of its paper's claims when they were measured again.")

@@ -7,6 +7,8 @@ with the options of that task alone.
 
     stackwise compare photos/ --image-size 64          photos/ is the source, 64 is not
     stackwise fit tabm sales.csv --target price -h     shows what a table may be asked
+
+`-h` fits a screen: what is needed less often is named there, and explained by `--help`.
 """
 
 import inspect
@@ -166,6 +168,7 @@ class DataCommand(TyperCommand):
         self._refuse_strange(ctx, given, kind, specs)
         ctx.meta[PLACE] = Data(kind)
         ctx.meta[PLACE + " specs"] = specs
+        ctx.meta[PLACE + " whole"] = "--help" in given
         left = super().parse_args(ctx, args)
         read = {name: ctx.params.pop(name) for name in specs if name in ctx.params}
         ctx.meta[PLACE].options = {
@@ -204,7 +207,9 @@ class DataCommand(TyperCommand):
         return [*own, *parameters_of(ctx.meta.get(PLACE + " specs", {}))]
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
-        """The arguments, the options that are needed most, those of the data, then the others."""
+        """The arguments, the options that are needed most, those of the data, then the others:
+        each with its help for `--help`, by their names alone for `-h`.
+        """
         specs = ctx.meta.get(PLACE + " specs", {})
         found = ctx.meta.get(PLACE, Data()).kind
         data = f"Options of {self.about if found is None else f'this data ({found.name})'}"
@@ -214,7 +219,10 @@ class DataCommand(TyperCommand):
             title = data if one.name in specs else getattr(one, "rich_help_panel", None) or plain
             if row := one.get_help_record(ctx):
                 sections.setdefault(title, []).append(row)
+        explained = ("Arguments", "Options", data)
         for title, rows in sections.items():
+            if title not in explained and not ctx.meta.get(PLACE + " whole", True):
+                continue
             with formatter.section(title):
                 if rows:
                     formatter.write_dl(rows)
@@ -222,6 +230,13 @@ class DataCommand(TyperCommand):
                     formatter.write_text(
                         f"Name {self.about} before -h, and its own options are shown."
                     )
+        if not ctx.meta.get(PLACE + " whole", True):
+            formatter.write_paragraph()
+            for title, rows in sections.items():
+                if title not in explained:
+                    names = " ".join(words.split(" ")[0] for words, _ in rows)
+                    formatter.write_text(f"{title}: {names}")
+            formatter.write_text("--help explains these, too.")
 
     def _data_options(self, given: Mapping[str, Any]) -> dict[str, str]:
         """The options of tasks that were given, as they were written, and their names."""

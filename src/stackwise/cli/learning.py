@@ -1,6 +1,9 @@
 """The commands that learn from data and predict: fit, predict."""
 
+import glob
 import inspect
+import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -37,6 +40,7 @@ from stackwise.cli.reading import (
     sets,
     task_in,
 )
+from stackwise.shown import sentence
 
 
 @app.command(cls=FitCommand)
@@ -72,9 +76,8 @@ def fit(
     folder = out or default_out("fit", slug, source)
     task = open_task(data.kind.name, source, data.options)
     given = sets(knobs) | ({} if class_weight is None else {"class_weight": class_weight})
-    values = runs.chosen_knobs(
-        of, of.entry("learner", task.problem, task=task.name), preset, given
-    )  # fmt: skip
+    entry = of.entry("learner", task.problem, task=task.name)
+    values = runs.chosen_knobs(of, entry, preset, given)
     if dry_run:
         _say_dry_run(as_json, {"method": slug, "knobs": values, "out": str(folder)}, task)
         return
@@ -86,6 +89,8 @@ def fit(
         )  # fmt: skip
     ending = data.kind.ending
     following = f"stackwise predict {folder} NEW -o predictions.{ending}"
+    if "generate" in entry.verbs:
+        following = f'stackwise generate {folder} "..."'
     end_of_run(run, as_json, following)
 
 
@@ -94,7 +99,7 @@ def end_of_run(run: Any, as_json: bool, following: str) -> None:
     from stackwise.runs.beside import lines_of
 
     record = run.record
-    names = ("run.json", "model.json", "model.safetensors", "metrics.jsonl", "model")
+    names = ("run.json", "model.json", "model.safetensors", "metrics.jsonl", "model", "delta")
     document = {
         "folder": str(run.folder),
         "slug": record["slug"],
@@ -107,7 +112,11 @@ def end_of_run(run: Any, as_json: bool, following: str) -> None:
         if name in record:
             document[name] = record[name]
     lines = []
+    for note in (record.get("data") or {}).get("notes") or []:
+        lines.append(sentence(str(note)))
     for part, scores in (record.get("scores") or {}).items():
+        if not scores:
+            continue
         words = ", ".join(
             f"{name} {value:.5g}" for name, value in scores.items() if value is not None
         )
@@ -118,7 +127,9 @@ def end_of_run(run: Any, as_json: bool, following: str) -> None:
 @app.command(cls=PredictCommand)
 def predict(
     context: typer.Context,
-    run: Annotated[Path, typer.Argument(help="A finished run of a learner, or a study.")],
+    run: Annotated[
+        Path, typer.Argument(help="A finished run of a learner, a study, or MODEL+RUN of a change.")
+    ],
     source: Source,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", "--out", help="The file to write.")
@@ -133,7 +144,8 @@ def predict(
     from stackwise.errors import RunError
     from stackwise.knobs import check_values
 
-    learner = runs.load(run)
+    base, changes = runs.split_reference(str(run))
+    learner = runs.open_reference(str(run)) if changes else runs.load(run)
     known = recorded(run)
     name = task_in(known) or next(iter(getattr(learner, "tasks", ())), None)
     if name is None:
@@ -144,6 +156,15 @@ def predict(
     path = output or Path(f"predictions.{kind.ending}")
     writing = kind.load().write_predictions
     if "run" in inspect.signature(writing).parameters and known:
-        options["run"] = runs.Run(run_folder(run))
+        options["run"] = runs.Run(run_folder(base))
+    began = time.time()
     rows = writing(path, learner, source, **options)
-    _ends({"rows": rows, "files": [str(path)]}, [f"{rows} rows"], as_json)
+    _ends({"rows": rows, "files": _written(path, options, began)}, [f"{rows} rows"], as_json)
+
+
+def _written(path: Path, options: Mapping[str, Any], since: float) -> list[str]:
+    """The file that was asked for, those written beside it under its name, and those of options."""
+    beside = sorted(one for one in path.parent.glob(f"{glob.escape(path.stem)}*") if one != path)
+    told = [Path(one) for one in options.values() if isinstance(one, (str, Path))]
+    more = [one for one in (*beside, *told) if one.exists() and one.stat().st_mtime >= since - 1]
+    return list(dict.fromkeys(map(str, [path, *more])))

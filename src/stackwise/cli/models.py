@@ -1,5 +1,8 @@
 """The commands on a run or a model: apply, probe, merge."""
 
+import contextlib
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -51,6 +54,8 @@ def apply(
     debug: Debug = False,
 ) -> None:
     """Transform a run or a model: a run comes out, a language model in its folder `model`."""
+    from stackwise.adapt import DELTA
+
     folder = out or default_out("apply", slug, model)
     run = _on_model(
         "transform", slug, model, data, data_of(context), folder, preset, sets(knobs),
@@ -62,6 +67,8 @@ def apply(
     inside = run.folder / "model"
     if (inside / "config.json").is_file() and not as_json:
         _print(f"The model is in {inside}: that folder loads in plain transformers")
+    if (run.folder / DELTA).is_dir() and not as_json:
+        _print(f"The change is in {run.folder}: the model with it is {model}+{run.folder}")
     end_of_run(run, as_json, f"stackwise report {run.folder}")
 
 
@@ -147,6 +154,8 @@ def _on_model(
     of = card(slug)
     values = runs.chosen_knobs(of, of.entry(kind), preset, knobs)
     opened = _data_for(model, source, data)
+    if opened is None and kind == "probe":
+        opened = _own_data(model, of.entry(kind).tasks)
     if dry_run:
         _ends({"method": slug, "knobs": values, "out": str(folder)}, ["Nothing was run."], as_json)
         return None
@@ -178,3 +187,24 @@ def _data_for(model: str, source: str | None, data: Data) -> Any:
         if data.kind.role is not None and own.get("target") is not None:
             options[data.kind.role] = own["target"]
     return open_task(data.kind.name, source, options | data.options)
+
+
+def _own_data(model: str, tasks: Sequence[str]) -> Any:
+    """The data that a run of one of these tasks was fitted on, found by the command that made it;
+    None where they are not there any more, or are others by now.
+    """
+    from stackwise.errors import StackwiseError
+    from stackwise.tasks import open_task
+
+    record = recorded(model)
+    own, words = record.get("data"), shlex.split(str(record.get("command") or ""))
+    if not isinstance(own, dict) or own.get("task") not in tasks or words[1:2] != ["fit"]:
+        return None
+    options = dict(own.get("options") or {})
+    for word in words[3:]:
+        if not word.startswith("-"):
+            with contextlib.suppress(StackwiseError):
+                found = open_task(own["task"], word, options)
+                if found.data_hash == own.get("hash"):
+                    return found
+    return None

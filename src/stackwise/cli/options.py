@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from stackwise.errors import KnobError
+
 app = typer.Typer(
     help="Published ideas for networks built as stacks, on your own data and models.",
     add_completion=False,
@@ -59,8 +61,17 @@ Threads = Annotated[
     int | None,
     typer.Option(help="Threads of the CPU; part of the record.", rich_help_panel=RUNNING),
 ]
+
+
+def _above_zero(seconds: float | None) -> float | None:
+    if seconds is not None and not seconds > 0:
+        raise KnobError(f"--time-limit is a number of seconds above 0, got {seconds:g}")
+    return seconds
+
+
 TimeLimit = Annotated[
-    float | None, typer.Option(help="Seconds of training.", rich_help_panel=RUNNING)
+    float | None,
+    typer.Option(help="Seconds of training.", rich_help_panel=RUNNING, callback=_above_zero),
 ]
 ClassWeight = Annotated[
     str | None,

@@ -35,11 +35,21 @@ def run_folder(reference: str | Path) -> Path:
 
 
 def recorded(reference: str | Path) -> dict[str, object]:
-    """What a run's folder records, or a study's winner; empty where there is no such thing."""
-    try:
-        return dict(read_json(run_folder(reference) / "run.json", DATA))
-    except RunError:
-        return {}
+    """What a run's folder records, or a study's winner; of `MODEL+RUN` the last that names data.
+
+    Empty where there is no such thing.
+    """
+    from stackwise.runs import split_reference
+
+    base, changes = split_reference(str(reference))
+    found: dict[str, object] = {}
+    for folder in (*changes, base):
+        try:
+            record = dict(read_json(run_folder(folder) / "run.json", DATA))
+        except RunError:
+            continue
+        found = record if record.get("data") or not found.get("data") else found
+    return found
 
 
 def recorded_task(reference: str | Path) -> str | None:

@@ -128,6 +128,7 @@ def export(
     exporter = getattr(learner, "exporter", None)
     if exporter is None:
         raise ModelError(f"{run} holds a {type(learner).__name__}, which cannot be written as ONNX")
+    typer.echo("Tracing the network, writing it and checking what it answers", err=True)
     files = load_target(exporter)(learner, output)
     _ends({"files": [str(path) for path in files]}, [], as_json)
 

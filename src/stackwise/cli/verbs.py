@@ -19,8 +19,8 @@ from stackwise.errors import KnobError, ModelError, RunError
 from stackwise.files import read_json
 from stackwise.knobs import KnobSpec, check_values
 
-WRITTEN = (".npy", ".json", ".txt")
-"""Endings of the files that an answer is written to."""
+WRITTEN = (".npy", ".json", ".txt", ".html")
+"""Endings of the files that an answer is written to; a page only where an answer is one."""
 
 
 def entry_with(verb: str, reference: str) -> tuple[Card, Entry]:
@@ -123,7 +123,7 @@ def _answer(found: Any, output: Path | None, as_json: bool) -> None:
 
 
 def _write(found: Any, output: Path) -> None:
-    """Write arrays as .npy, and anything else as JSON or as lines of text."""
+    """Write arrays as .npy, what has a `page()` as .html, all else as JSON or lines."""
     import numpy as np
 
     from stackwise.files import plain, replacing, write_json, write_text
@@ -131,6 +131,10 @@ def _write(found: Any, output: Path) -> None:
     if output.suffix == ".npy":
         with replacing(output) as beside, open(beside, "wb") as file:
             np.save(file, np.asarray(found), allow_pickle=False)
+    elif output.suffix == ".html":
+        if not hasattr(found, "page"):
+            raise KnobError(f"this answer is no page; give {output.stem}.json or .txt")
+        write_text(output, found.page())
     elif output.suffix == ".json":
         write_json(output, plain(found))
     else:

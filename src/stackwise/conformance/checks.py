@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from stackwise.adapt import Delta
 from stackwise.catalog import VERBS, Card, Entry, cards, tasks
 from stackwise.conformance.holding import hold, model_state, refused, result_state, same
 from stackwise.conformance.small_models import (
@@ -22,18 +23,19 @@ from stackwise.conformance.small_models import (
     kind_of,
     left_out,
     models_of,
+    others_for,
     quick_knobs,
     small_language_model,
     small_task,
 )
-from stackwise.errors import DataError, ModelError
+from stackwise.errors import DataError, ModelError, NothingLearned
 from stackwise.files import read_tensors, write_tensors
 from stackwise.findings import Findings
 from stackwise.models import load_learner, open_model, save_model
 
 DATA_ONLY = {
     ".json", ".jsonl", ".safetensors", ".skops", ".ubj", ".cbm", ".txt", ".csv", ".png",
-    ".parquet", ".jinja",
+    ".npy", ".parquet", ".jinja",
 }  # fmt: skip
 """Endings of files that hold data and run nothing when they are read."""
 
@@ -96,6 +98,10 @@ def survives_a_round_trip(of: Card, folder: Path) -> None:
         if isinstance(result, Findings):
             result.save(at)
             again: Any = Findings.load(at)
+        elif isinstance(result, Delta):
+            result.save(at)
+            again = Delta.load(at)
+            hold(again == result, f"{entry.name}: the delta read back is another one")
         elif hasattr(result, "save"):
             save_model(result, at)
             again = load_learner(at)
@@ -172,23 +178,35 @@ def what_it_gives_the_next_takes(of: Card, folder: Path) -> None:
             continue
         for place, kind in enumerate(entry.takes):
             made = _first_of(of, entry, kind, place)
-            gives = kind if entry.gives == "same" else entry.gives
+            gives = kind if entry.gives in ("same", "delta") else entry.gives
             for other in cards().values():
                 for after in other.entries:
                     if gives not in after.takes or other.slug == of.slug:
                         continue
                     if gives == "learner" and any(e.kind == "learner" for e in other.entries):
                         continue  # a probe of one's own learners
+                    if (
+                        after.tasks
+                        and getattr(made.data, "name", after.tasks[0]) not in after.tasks
+                    ):
+                        continue  # it reads other data than this model learned from
                     _follow(made, entry, other, after, gives)
 
 
 def _follow(made: "_Done", entry: Entry, other: Card, after: Entry, kind: str) -> None:
     try:
         _quietly(
-            after.load(), made.result, data_after(kind, made.data, after),
-            **quick_knobs(other, after),
+            after.load(), made.comes_out, data_after(kind, made.data, after),
+            **quick_knobs(other, after) | others_for(after, made.comes_out),
         )  # fmt: skip
+    except NothingLearned:
+        return  # it ran, and so few steps taught it nothing
     except Exception as error:
+        if after.having and isinstance(error, ModelError):
+            return  # it has not what the next one wants, and is told so
+        beside = isinstance(made.result, Delta) and not made.result.in_weights
+        if beside and isinstance(error, ModelError):
+            return  # what is learned beside weights alone is not learned beside another such delta
         raise AssertionError(
             f"{after.name} does not run on the {kind} that {entry.name} gives: {error}"
         ) from error
@@ -220,7 +238,8 @@ def _derived(of: Card, entry: Entry, source: Path, out: Path) -> None:
     """Apply a transform to a folder, with the first small task that it takes."""
     from stackwise.runs import derive_run
 
-    knobs = {k: v for k, v in quick_knobs(of, entry).items() if k != "random_state"}
+    knobs = quick_knobs(of, entry) | others_for(entry, source)
+    knobs.pop("random_state", None)
     refusals = []
     for name in entry.tasks or tasks():
         try:
@@ -260,6 +279,13 @@ class _Done:
     data: Any
     model: Any = None
     before: dict[str, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def comes_out(self) -> Any:
+        """The model that others go on with: the result, or the model with the delta put on."""
+        if isinstance(self.result, Delta):
+            return self.result.put(copy.deepcopy(self.model))
+        return self.result
 
 
 def _quietly(action: Callable[..., Any], *given: Any, **named: Any) -> Any:
@@ -307,7 +333,8 @@ def _first(of: Card, entry: Entry, kind: str) -> _Done:
     for name, model, data in _candidates(of, entry, kind):
         before = model_state(model)
         try:
-            result = _quietly(entry.load(), model, data, **quick_knobs(of, entry))
+            knobs = quick_knobs(of, entry) | others_for(entry, model)
+            result = _quietly(entry.load(), model, data, **knobs)
             return _Done(entry, result, data, model, before)
         except (ModelError, DataError) as error:
             refusals.append(f"{name}: {error}")

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from stackwise.adapt import Delta
 from stackwise.findings import Findings
 from stackwise.protocols import Task
 
@@ -22,6 +23,8 @@ def result_state(result: Any, data: Any = None) -> dict[str, np.ndarray]:
     """The numbers that stand for a result: tables, a learner's answers on a task, or weights."""
     if isinstance(result, Findings):
         return {name: table.to_numpy(dtype=float) for name, table in result.tables.items()}
+    if isinstance(result, Delta):
+        return {name: value.float().numpy() for name, value in sorted(result.tensors().items())}
     if isinstance(data, Task) and hasattr(result, "save"):
         samples = data.judge(result, "test").samples.select_dtypes("number")
         return {str(name): samples[name].to_numpy(dtype=float) for name in samples}

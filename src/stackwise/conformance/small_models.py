@@ -1,10 +1,11 @@
 """Small models of each kind that transforms and probes take, each with data for it."""
 
 import atexit
+import copy
 import functools
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from transformers import (
     ViTForImageClassification,
 )
 
+from stackwise.adapt import Delta
 from stackwise.catalog import Card, Entry, cards, preset_values, tasks
 from stackwise.learning.network import NetworkLearner
 from stackwise.models import open_model, save_model
@@ -117,15 +119,40 @@ def quick_knobs(of: Card, entry: Entry) -> dict[str, Any]:
     return given | {name: value for name, value in less.items() if name in entry.knobs}
 
 
+def others_for(entry: Entry, model: Any) -> dict[str, Any]:
+    """Two further models for each knob that needs several: of a folder itself, else copies with
+    other numbers.
+    """
+    needed = [
+        name for name, spec in entry.knobs.items() if spec.required and "models" in spec.types
+    ]
+    if isinstance(model, Path):
+        return {name: [str(model), str(model)] for name in needed}
+    return {name: [_moved(model, seed) for seed in (1, 2)] for name in needed}
+
+
+def _moved(model: Any, seed: int) -> Any:
+    made = copy.deepcopy(model)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for weight in getattr(made, "network_", made).parameters():
+            weight.add_(0.05 * torch.randn(weight.shape, generator=generator))
+    return made
+
+
 def fitted(of: Card, entry: Entry, task: str) -> Any:
     """A learner, fitted on the small instance of a task."""
     problem = entry.problem
     return small_task(task, problem).fit(entry.load()(**quick_knobs(of, entry)))
 
 
-def small_learners() -> Iterator[tuple[str, Any, Any]]:
-    """For each task the first baseline that trains a network: a name, the learner, the task."""
-    for name in tasks():
+def small_learners(
+    names: Sequence[str] = (), *, every: bool = False
+) -> Iterator[tuple[str, Any, Any]]:
+    """For each task named, or all, the first baseline that trains a network, or `every` such one: a
+    name, the learner, the task.
+    """
+    for name in names or tasks():
         for of in cards().values():
             entry = next((e for e in of.entries if e.kind == "learner"), None)
             if of.verb != "baseline" or entry is None or name not in entry.tasks:
@@ -133,13 +160,14 @@ def small_learners() -> Iterator[tuple[str, Any, Any]]:
             if issubclass(entry.load(), NetworkLearner):
                 made = fitted(of, entry, name)
                 yield f"a fitted {entry.name}", made, small_task(name, entry.problem)
-                break
+                if not every:
+                    break
 
 
 def models_of(kind: str, entry: Entry) -> Iterator[tuple[str, Any, Any]]:
     """Small models of a kind, each with data that suits it and the entry: (name, model, data)."""
     if kind == "learner":
-        yield from small_learners()
+        yield from small_learners(entry.tasks, every=bool(entry.having))
         return
     if kind == "decoder":
         for name in entry.tasks:
@@ -151,7 +179,8 @@ def models_of(kind: str, entry: Entry) -> Iterator[tuple[str, Any, Any]]:
     elif kind == "vision":
         yield "a vision model", *_vision()
     elif kind == "module":
-        yield "a module", *_module()
+        for cls in (WithLoss, *((RecurrentWithLoss,) if entry.having else ())):
+            yield f"a {cls.__name__}", *_module(cls)
 
 
 def _seeded(make: Any) -> Any:
@@ -216,14 +245,27 @@ class WithLoss(nn.Module):
         return _Output(output)
 
 
+class RecurrentWithLoss(WithLoss):
+    """The same behind a recurrent layer, which reads the eight numbers one by one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reads = nn.GRU(1, 8, batch_first=True)
+
+    def forward(self, x: torch.Tensor, labels: torch.Tensor) -> Any:
+        """(B, 8) and (B,) class numbers -> an object with `loss`."""
+        states, _ = self.reads(x[..., None])
+        return super().forward(states[:, -1], labels)
+
+
 class _Output:
     def __init__(self, loss: torch.Tensor) -> None:
         self.loss = loss
 
 
-def _module() -> tuple[nn.Module, list[dict[str, Any]]]:
+def _module(cls: type[nn.Module]) -> tuple[nn.Module, list[dict[str, Any]]]:
     def make() -> Any:
-        return WithLoss().eval(), [
+        return cls().eval(), [
             {"x": torch.randn(4, 8), "labels": torch.randint(0, 3, (4,))} for _ in range(16)
         ]
 
@@ -232,6 +274,8 @@ def _module() -> tuple[nn.Module, list[dict[str, Any]]]:
 
 def kind_of(result: Any) -> str:
     """The kind of what a transform gave."""
+    if isinstance(result, Delta):
+        return "delta"
     if not isinstance(result, nn.Module):
         return "learner"
     if getattr(result, "can_generate", lambda: False)():

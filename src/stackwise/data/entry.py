@@ -9,7 +9,22 @@ from typing import Any, Literal
 
 from stackwise.errors import NotInstalled
 
-Kind = Literal["table", "text", "chats", "images", "model"]
+Kind = Literal[
+    "table",
+    "text",
+    "labels",
+    "chats",
+    "images",
+    "anomalies",
+    "rasters",
+    "detection",
+    "tags",
+    "series",
+    "retrieval",
+    "vqa",
+    "model",
+    "network",
+]
 
 
 @dataclass(frozen=True)
@@ -21,6 +36,7 @@ class DataSet:
         source: the package and version that carry it.
         install: the command that brings it.
         target: the usual target column of a table.
+        usual: options of its task with which it is usually read.
     """
 
     name: str
@@ -32,6 +48,7 @@ class DataSet:
     place: Callable[[], Path | None] = field(repr=False, compare=False)
     read: Callable[[Path], Any] = field(repr=False, compare=False)
     target: str | None = None
+    usual: dict[str, Any] = field(default_factory=dict, compare=False)
 
     @property
     def here(self) -> bool:
@@ -48,7 +65,8 @@ class DataSet:
         """Read it; `NotInstalled` names the command that brings it."""
         path = self.place()
         if path is None:
-            raise NotInstalled(f"the data set {self.name!r} is not here; {self.install} brings it")
+            what = "model" if self.kind in ("model", "network") else "data set"
+            raise NotInstalled(f"the {what} {self.name!r} is not here; {self.install} brings it")
         return self.read(path)
 
 
@@ -77,6 +95,11 @@ def in_folders(*paths: str) -> Callable[[], Path | None]:
         return None
 
     return place
+
+
+def first_of(*places: Callable[[], Path | None]) -> Callable[[], Path | None]:
+    """The first of these places that is there."""
+    return lambda: next((found for place in places if (found := place()) is not None), None)
 
 
 def pip(package: str) -> tuple[str, str]:

@@ -2,17 +2,13 @@
 
 import csv
 import gzip
+import html
 import io
 import json
-import os
-import shutil
 import tarfile
-import tempfile
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from stackwise.optional import needs
 
 if TYPE_CHECKING:
     import numpy as np
@@ -140,6 +136,27 @@ def emoji(folder: Path) -> "tuple[np.ndarray, np.ndarray]":
     return images, np.array([one["category"] for one in kept])
 
 
+def middles(folder: Path, side: int) -> "tuple[np.ndarray, np.ndarray]":
+    """ImageNet's pictures in foolbox: the middle of each (7/8 of its shorter side), at one size.
+
+    Returns:
+        (n, side, side, 3) and the numbers of their classes among ImageNet's 1,000.
+    """
+    import numpy as np
+    from PIL import Image
+
+    pictures, classes = [], []
+    for path in sorted(folder.glob("imagenet_*.jpg")):
+        with Image.open(path) as opened:
+            picture = opened.convert("RGB")
+        length = int(min(picture.size) * 0.875)
+        left, top = ((whole - length) // 2 for whole in picture.size)
+        middle = picture.crop((left, top, left + length, top + length))
+        pictures.append(np.asarray(middle.resize((side, side), Image.Resampling.BICUBIC)))
+        classes.append(int(path.stem.rpartition("_")[2]))
+    return np.stack(pictures), np.array(classes)
+
+
 def idx_images(folder: Path) -> "tuple[np.ndarray, np.ndarray]":
     import numpy as np
 
@@ -153,6 +170,22 @@ def idx_images(folder: Path) -> "tuple[np.ndarray, np.ndarray]":
     ]
     images = np.concatenate([images.reshape(-1, 28, 28) for images, _ in parts])
     return images, np.concatenate([labels for _, labels in parts]).astype("int64")
+
+
+def sentinel_crop(file: Path) -> "tuple[np.ndarray, list[str]]":
+    """Bands of 10 m of a Sentinel-2 scene, reflectances times 10,000."""
+    import numpy as np
+
+    values = np.array(json.loads(file.read_text(encoding="utf-8")), dtype=np.uint16)
+    return values, ["B02", "B03", "B04", "B08"]
+
+
+def landsat_spectra(file: Path) -> "pd.DataFrame":
+    """Pixels of Landsat 8, each of a land cover."""
+    import pandas as pd
+
+    found = json.loads(file.read_text(encoding="utf-8"))
+    return pd.DataFrame({name: list(values.values()) for name, values in found.items()})
 
 
 def python_source(folder: Path) -> str:
@@ -184,12 +217,72 @@ def chatterbot(folder: Path) -> list[dict[str, Any]]:
     return found
 
 
+def chatterbot_subjects(folder: Path) -> tuple[list[str], list[str]]:
+    """What is said first in each exchange, and the subject of the exchange; each text once."""
+    first = {chat["messages"][0]["content"]: chat["subject"] for chat in chatterbot(folder)}
+    return list(first), list(first.values())
+
+
 def drug_reviews(file: Path) -> str:
+    return "\n".join(text for text, _ in _rated(file, "Train"))
+
+
+def drug_ratings(file: Path) -> tuple[list[str], list[str]]:
+    """All reviews, those of the test file last, and what each rates its drug."""
+    rated = [*_rated(file, "Train"), *_rated(file, "Test")]
+    return [text for text, _ in rated], [rating for _, rating in rated]
+
+
+def drug_names(file: Path) -> dict[str, Any]:
+    """All reviews as they are written, HTML entities too, and the names of the drugs that they are
+    about, by which they are tagged.
+
+    A name column of "a / b" names two. Parted at every "/", it would make the number 20 a drug, the
+    most frequent one; of fewer than three letters none is a name.
+    """
+    rows = [*_reviews(file, "Train"), *_reviews(file, "Test")]
+    names = {
+        name.strip() for row in rows for name in html.unescape(row["drugName"] or "").split(" / ")
+    }
+    letters = {name: sum(sign.isalpha() for sign in name) for name in names}
+    return {
+        "texts": [text for row in rows if (text := (row["review"] or "").strip('"').strip())],
+        "names": sorted(name for name in names if letters[name] >= 3),
+        "label": "drug",
+        "common": ["plan b", "sulfur", "lithium", "caffeine"],
+    }
+
+
+def tweet_entities(file: Path) -> list[dict[str, Any]]:
+    """Tweets with the tags of ten types: a word and its tag a line, a blank line between."""
+    found: list[dict[str, Any]] = []
+    begun = False
+    for line in file.read_text(encoding="utf-8").split("\n"):
+        token, _, tag = line.strip().rpartition("\t")
+        if token and not begun:
+            found.append({"tokens": [], "tags": []})
+        begun = bool(token)
+        if begun:
+            found[-1]["tokens"].append(token)
+            found[-1]["tags"].append(tag)
+    return found
+
+
+def _rated(file: Path, part: str) -> list[tuple[str, str]]:
+    """The reviews of a part that hold something, and their ratings."""
+    read = [
+        (" ".join((row["review"] or "").strip('"').split()), row["rating"])
+        for row in _reviews(file, part)
+    ]
+    return [(text, rating) for text, rating in read if text]
+
+
+def _reviews(file: Path, part: str) -> list[dict[str, str]]:
+    """The rows of a part."""
     with zipfile.ZipFile(file) as archive:
-        name = next(name for name in archive.namelist() if "Train" in name and "MACOSX" not in name)
-        rows = csv.DictReader(io.TextIOWrapper(archive.open(name), "utf-8"), delimiter="\t")
-        reviews = [" ".join((row["review"] or "").strip('"').split()) for row in rows]
-    return "\n".join(text for text in reviews if text)
+        name = next(name for name in archive.namelist() if part in name and "MACOSX" not in name)
+        lines = io.TextIOWrapper(archive.open(name), "utf-8")
+        return list(csv.DictReader(lines, delimiter="\t"))
 
 
 def brown(folder: Path) -> str:
@@ -206,45 +299,3 @@ def brown(folder: Path) -> str:
 def speeches(folder: Path) -> str:
     files = sorted(folder.glob("*.txt"))
     return "\n".join(file.read_text(encoding="utf-8", errors="replace") for file in files)
-
-
-def smollm2(folder: Path) -> Path:
-    """Unpack the GGUF file once into the cache, as a folder that `from_pretrained` reads."""
-    needs("transformers", "a language model")
-    needs("gguf", "this packed model")
-    from stackwise.files import cache_folder, writing_cache
-
-    ready = cache_folder() / "models" / "smollm2-135m"
-    if not (ready / "config.json").is_file():
-        with writing_cache(ready):
-            _unpack(folder, ready)
-    return ready
-
-
-def _unpack(folder: Path, ready: Path) -> None:
-    import torch
-    import transformers
-
-    ready.parent.mkdir(parents=True, exist_ok=True)
-    beside = Path(tempfile.mkdtemp(dir=ready.parent, prefix=".smollm2-"))
-    try:
-        source, file = str(folder.parent), folder.name
-        packed = transformers.AutoModelForCausalLM.from_pretrained(
-            source, gguf_file=file, dtype=torch.float32
-        )
-        config = packed.config
-        if hasattr(config, "quantization_config"):
-            del config.quantization_config  # save_pretrained refuses a model read from GGUF
-        config.architectures = ["LlamaForCausalLM"]
-        model = transformers.LlamaForCausalLM(config)  # type: ignore[arg-type]
-        model.load_state_dict(packed.state_dict())
-        model.save_pretrained(beside)
-        transformers.AutoTokenizer.from_pretrained(source, gguf_file=file).save_pretrained(beside)
-        beside.chmod(0o755)
-        try:
-            os.replace(beside, ready)
-        except OSError:
-            if not (ready / "config.json").is_file():  # no other process was faster
-                raise
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)

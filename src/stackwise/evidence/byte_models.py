@@ -5,7 +5,7 @@ The text is that of patients' reviews of drugs; the last tenth of it is kept out
 
 import functools
 import html
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -36,8 +36,18 @@ def device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def byte_model(depth: int, seed: int, steps: int, width: int = 64) -> nn.Module:
-    """A Llama of bytes, trained on the first nine tenths of the reviews."""
+def byte_model(
+    depth: int,
+    seed: int,
+    steps: int,
+    width: int = 64,
+    through: Callable[[Any], Any] = lambda rule: rule,
+) -> nn.Module:
+    """A Llama of bytes, trained on the first nine tenths of the reviews.
+
+    Args:
+        through: the rule of ordinary training -> the one that is used.
+    """
     from transformers import LlamaConfig, LlamaForCausalLM
 
     from stackwise.training.batches import ArrayBatches
@@ -62,7 +72,7 @@ def byte_model(depth: int, seed: int, steps: int, width: int = 64) -> nn.Module:
             found: Tensor = network(input_ids=ids, labels=ids, use_cache=False).loss
             return found
 
-        rule = Backprop(loss, lr=3e-3, weight_decay=0.01, schedule="cosine", warmup=0.1)
+        rule = through(Backprop(loss, lr=3e-3, weight_decay=0.01, schedule="cosine", warmup=0.1))
         train(model, rule, batches, max_epochs=1, seed=seed, precision="float32", device=device())
     return model.to(device()).eval()
 

@@ -23,11 +23,8 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
-from stackwise.catalog import cards
-from stackwise.errors import DataError, ModelError, RunError
-from stackwise.file_bounds import within
-from stackwise.layers.arguments import NETWORKS, parts_of, place_of, with_parts
-from stackwise.layers.sweeps import sweeps_of, with_sweeps
+from stackwise.errors import DataError, ModelError
+from stackwise.learning.kept_network import keep_network, network_in
 from stackwise.learning.labelled_estimator import LabelledEstimator, held_out_knobs
 from stackwise.learning.labelled_rows import LabelledRows
 from stackwise.learning.metrics import Metric
@@ -44,7 +41,6 @@ from stackwise.learning.outputs import (
 from stackwise.learning.targets import ClassTarget, NumberTarget
 from stackwise.learning.teacher import loss_beside_teacher
 from stackwise.learning.trainable import Trainable
-from stackwise.sparse_files import load_sparse, save_sparse
 from stackwise.training.batches import ArrayBatches
 from stackwise.training.knobs import distillation_knobs, training_knobs
 from stackwise.training.phases import Phase
@@ -233,7 +229,7 @@ class LabelledNetwork(NetworkLearner, LabelledEstimator):
         """The function that judges a network on the held-out rows, and the score to watch."""
         if held is None:
             return None, None
-        inputs = self._inputs(self._features(held.samples, quietly=True))
+        features = self._features(held.samples, quietly=True)
         logits = self._gives_logits(network)
         reduce = partial(mean_values, classes=logits)
         judge = partial(
@@ -244,7 +240,7 @@ class LabelledNetwork(NetworkLearner, LabelledEstimator):
         watched = self._watched
 
         def validate(network: nn.Module) -> dict[str, float]:
-            mean = through_network(network, inputs, reduce)
+            mean = self._put_through(network, features, reduce)
             scores = judge(mean, head=margin_head(network))
             if watched is None:
                 return scores
@@ -278,7 +274,11 @@ class LabelledNetwork(NetworkLearner, LabelledEstimator):
 
     def _outputs(self, X: Any, reduce: Any) -> np.ndarray:
         check_is_fitted(self, "network_")
-        return through_network(self.network_, self._inputs(self._asked(X)), reduce)
+        return self._put_through(self.network_, self._asked(X), reduce)
+
+    def _put_through(self, network: nn.Module, features: Any, reduce: Any) -> np.ndarray:
+        """What `reduce` keeps of a network's outputs of all rows; see `through_network`."""
+        return through_network(network, self._inputs(features), reduce)
 
     def _asked(self, X: Any) -> Any:
         """The samples of a user as features."""
@@ -290,40 +290,24 @@ class LabelledNetwork(NetworkLearner, LabelledEstimator):
         return self._outputs(X, partial(mean_values, classes=self._gives_logits(self.network_)))
 
     def _write(self, folder: Path) -> dict[str, Any]:
-        save_sparse(self.network_.state_dict(), folder / "model.safetensors")
-        parts = parts_of(self.network_)
-        return super()._write(folder) | {
-            "network": {
-                "class": place_of(type(self.network_)),
-                "arguments": self.network_.arguments,
-            }
-            | ({"parts": parts} if parts else {})
-            | ({"sweeps": sweeps} if (sweeps := sweeps_of(self.network_)) else {}),
+        return super()._write(folder) | self._write_network(folder) | {
             "history": self.history_,
             "best_epoch": self.best_epoch_,
-        }
+        }  # fmt: skip
 
     def _read(self, folder: Path, record: Mapping[str, Any]) -> None:
         super()._read(folder, record)
-        made = _network_class(record["network"]["class"])
-        path = folder / "model.safetensors"
-        tensors = load_sparse(path)
-        shapes = {name: tensor.shape for name, tensor in tensors.items()}
-        parts, told = record["network"].get("parts", []), record["network"].get("sweeps")
-
-        def whole(**arguments: Any) -> nn.Module:
-            network = with_parts(made(**arguments), parts, _network_class)
-            return with_sweeps(network, told)
-
-        network = within(whole, record["network"]["arguments"], shapes, path)
-        try:
-            network.load_state_dict(tensors)
-        except RuntimeError as error:
-            why = " ".join(str(error).split())
-            raise RunError(f"{path} holds weights of another network ({why})") from error
-        self.network_ = network.eval()
+        self.network_ = self._read_network(folder, record).eval()
         self.history_ = record["history"]
         self.best_epoch_ = record["best_epoch"]
+
+    def _write_network(self, folder: Path) -> dict[str, Any]:
+        """Write the network; returns what `model.json` keeps of it."""
+        return {"network": keep_network(self.network_, folder)}
+
+    def _read_network(self, folder: Path, record: Mapping[str, Any]) -> nn.Module:
+        """The inverse of `_write_network`; `record` is the content of `model.json`."""
+        return network_in(folder, record["network"])
 
 
 class PredictsNumbers(NumberTarget, LabelledNetwork):
@@ -384,23 +368,3 @@ AUTO_BATCH_SIZES = ((128, 6_000), (256, 30_000), (512, 110_000))
 """Batch size for at most this many training rows, 1,024 beyond. The experiments of arXiv 2410.24210
 fix a size for each data set, near these but not by a rule: 128 at about 6,000 rows, 256 at 13,000
 to 26,000, 512 at 35,000 to 107,000, and 1,024 above."""
-
-
-def _network_class(place: Any) -> type[nn.Module]:
-    """The class of a network that a model file names: one that a method has decorated.
-
-    Where its module is not imported yet, those methods of the catalog are that lie beside it; the
-    name in the file itself is never imported.
-    """
-    if isinstance(place, str) and place not in NETWORKS:
-        room = place.partition(":")[0].rpartition(".")[0]
-        for of in cards().values():
-            for entry in of.entries:
-                if entry.target.partition(":")[0].rpartition(".")[0] == room:
-                    entry.load()
-    if not isinstance(place, str) or place not in NETWORKS:
-        raise RunError(
-            f"the model file names the network {str(place)[:80]!r}, and nothing outside of those "
-            "that methods of this installation bring is made of a file"
-        )
-    return NETWORKS[place]

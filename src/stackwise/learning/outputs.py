@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from stackwise.learning.row_blocks import outputs_of
+from stackwise.learning.row_blocks import output_of, outputs_of
 from stackwise.training.distillation import teacher_losses
 
 BESIDE = ("target", "weight", "row", "target_other", "share", "teacher")
@@ -89,7 +89,8 @@ def batch_loss(model: nn.Module, batch: dict[str, Tensor], smoothing: float = 0.
     Samples that are mixed of two have `target_other` too, and `share` (B,): how much of the first
     they are. `smoothing` is that of `row_losses`.
     """
-    return output_loss(model(**inputs_in(batch)), batch, margin_head(model), smoothing)
+    output = output_of(model, inputs_in(batch))
+    return output_loss(output, batch, margin_head(model), smoothing)
 
 
 def inputs_in(batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -135,7 +136,7 @@ class Distilling:
 
     def __call__(self, model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
         """The weighted mean loss."""
-        return self.of_output(model(**inputs_in(batch)), batch, margin_head(model))
+        return self.of_output(output_of(model, inputs_in(batch)), batch, margin_head(model))
 
     def of_output(
         self, output: Tensor, batch: Mapping[str, Tensor], head: MarginHead | None = None
@@ -167,6 +168,7 @@ def through_network(
     network: nn.Module,
     inputs: Mapping[str, Any],
     reduce: Callable[[Tensor], np.ndarray],
+    rows: int | None = None,
 ) -> np.ndarray:
     """Put rows through a network; no row's output depends on which others are given.
 
@@ -177,6 +179,7 @@ def through_network(
             tensors of rows that are asked for, with a `shape` and a `dtype`.
         reduce: what to keep of a block's (rows, k, C) float32 outputs: `member_values` or
             `mean_values`.
+        rows: of a small block; None for what suits a network on rows of numbers.
 
     Returns:
         What `reduce` kept, for all n rows.
@@ -187,8 +190,8 @@ def through_network(
     try:
         with torch.no_grad():
             found = [
-                reduce(output if output.ndim == 3 else output[:, None])[:rows]
-                for output, rows in outputs_of(network, given)
+                reduce(output if output.ndim == 3 else output[:, None])[:count]
+                for output, count in outputs_of(network, given, rows)
             ]
     finally:
         network.train(was_training)

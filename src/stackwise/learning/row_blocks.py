@@ -36,16 +36,26 @@ def block_rows(network: nn.Module, device: torch.device) -> int:
     return max(16, min(64, BLOCK_PRODUCT // int(arguments.get("k", 1) or 1)))
 
 
-def outputs_of(network: nn.Module, inputs: Mapping[str, Tensor]) -> Iterator[tuple[Tensor, int]]:
+def output_of(network: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
+    """What a network answers: a tensor, or the `logits` of what models of transformers return."""
+    found = network(**inputs)
+    output: Tensor = found if isinstance(found, Tensor) else found.logits
+    return output
+
+
+def outputs_of(
+    network: nn.Module, inputs: Mapping[str, Tensor], rows: int | None = None
+) -> Iterator[tuple[Tensor, int]]:
     """The outputs of all rows in their order, a block at a time, as float32 on the CPU, and how
     many of the block are rows; the others fill it up.
 
     Args:
         inputs: what the network is called with, by name: (n, ...) each. The network answers, and
             learns no gradients, as its caller has set it.
+        rows: of a small block; None for what suits a network on rows of numbers.
     """
     device = next((tensor.device for tensor in network.parameters()), torch.device("cpu"))
-    small = block_rows(network, device)
+    small = rows or block_rows(network, device)
     many = small * max(LARGER) if device.type == "cpu" else small
     buffers: dict[int, dict[str, Tensor]] = {}
 
@@ -59,14 +69,14 @@ def outputs_of(network: nn.Module, inputs: Mapping[str, Tensor]) -> Iterator[tup
         for name, tensor in inputs.items():
             part = tensor[start : start + size]
             block[name][: len(part)] = part
-        output: Tensor = network(**block)
-        return output.float().cpu()
+        return output_of(network, block).float().cpu()
 
     count = len(next(iter(inputs.values())))
     start = 0
     if count >= many > small:
         found = _agreed.setdefault(network, {})
-        case = (small, torch.get_num_threads(), *(tensor.dtype for tensor in inputs.values()))
+        kinds = ((tensor.dtype, *tensor.shape[1:]) for tensor in inputs.values())
+        case = (small, torch.get_num_threads(), *kinds)
         if case not in found:
             parts = [through(first, small).clone() for first in range(0, many, small)]
             alone = torch.cat(parts)

@@ -14,6 +14,8 @@ from stackwise.progress.run import SILENCE
 from stackwise.progress.words import after, said, spoken, time_left
 from stackwise.shown import sentence
 
+ENDED = ("finished", "failed", "skipped")
+"""What becomes of a run; skipped is one that a time limit left no time for."""
 MEASURED = 0.1  # seconds; a run that ends sooner had been finished before
 
 
@@ -32,6 +34,7 @@ class Counts:
     running: dict[str, float] = field(default_factory=dict)
     ended: set[str] = field(default_factory=set)
     failed: int = 0
+    skipped: int = 0
     costs: dict[str, list[float]] = field(default_factory=dict)
     table: str = ""
 
@@ -42,22 +45,25 @@ class Counts:
             self.table = f"table {event['table_index'] + 1} of {event['tables']}, "
         if state == "planned":
             self.jobs = {job["run"]: (job["slug"], job["weight"]) for job in event["runs"]}
-            self.total, self.failed = len(self.jobs), 0
+            self.total, self.failed, self.skipped = len(self.jobs), 0, 0
             self.running, self.ended, self.costs = {}, set(), {}
         self.total = max(self.total, event.get("total", 0))
         if state in ("started", "training"):
             self.running.setdefault(name, now)
-        if state in ("finished", "failed"):
+        if state in ENDED:
             began = self.running.pop(name, None)
             self.ended.add(name)
             self.failed += state == "failed"
+            self.skipped += state == "skipped"
             slug, weight = self.jobs.get(name, ("", 1.0))
             if began is not None and now - began > MEASURED and state == "finished":
                 self.costs.setdefault(slug, []).append((now - began) / weight)
 
     def __str__(self) -> str:
         failed = f", {self.failed} failed" if self.failed else ""
-        return f"{self.table}{len(self.ended)} of {self.total} runs done{failed}"
+        skipped = f", {self.skipped} left out" if self.skipped else ""
+        done = len(self.ended) - self.skipped
+        return f"{self.table}{done} of {self.total} runs done{failed}{skipped}"
 
     def left(self) -> float | None:
         """Seconds to the last run's end, once a run of each method to come has been measured."""
@@ -92,7 +98,7 @@ class LiveStudy:
             self.board.console.print(Text(sentence(event["note"])))
             return
         self.counts.take(event)
-        if state in ("finished", "failed", "planned"):
+        if state in (*ENDED, "planned"):
             for line in [name] if state != "planned" else list(self.lines):
                 if line in self.lines:
                     self.board.remove_task(self.lines.pop(line))

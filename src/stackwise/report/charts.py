@@ -221,6 +221,7 @@ def learning_curves(finished: Sequence[Run]) -> Chart | None:
     """
     methods = list(dict.fromkeys(method_of(run.record) for run in finished))
     drawn: set[str] = set()
+    longest = 0
     with drawing():
         figure, axes = new_figure(height=240)
         for run in finished:
@@ -244,10 +245,11 @@ def learning_curves(finished: Sequence[Run]) -> Chart | None:
                 label="_" if method in drawn else method,
             )  # fmt: skip
             drawn.add(method)
+            longest = max(longest, len(found))
             last = found[-1]
             says(curve, f"{method}, seed {run.record['seed']}: {number_text(last[1])} at epoch "
                         f"{last[0]}, the last")  # fmt: skip
-        if not drawn:
+        if longest < 2:  # nothing, or dots that have no course
             return None
         axes.set_xlabel("epoch")
         axes.set_ylabel("validation")

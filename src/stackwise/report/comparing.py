@@ -38,8 +38,8 @@ def compare(
         task: what the data is, where that is not plain.
         out: the folder to write; by default a new one below the system's temporary folder, named by
             `study.folder`, which the system may clear some day.
-        refit: fit the winner again on all samples after the choice; it then predicts. Not where a
-            time limit leaves less than the winner's own fit took.
+        refit: fit the winner again on all samples after the choice; it then predicts. A part of a
+            time limit is kept for it; not where less is left than the winner's own fit took.
         settings: further arguments of `stackwise.studies.compare`: `methods`, `seeds`, `preset`,
             `knobs`, `time_limit`, `tune`, `bag`, `stack`, `workers`, `resume`, `data_options`, ...
 
@@ -51,7 +51,7 @@ def compare(
     """
     limit = Limit(settings.get("time_limit"), time.monotonic())
     loaded = studies.opened_source(source, target, task, settings.pop("data_options", None))
-    study = studies.compare(loaded, out=_folder(out), **settings)
+    study = studies.compare(loaded, out=_folder(out), refit=refit, **settings)
     told = settings.get("on_event") or (lambda event: None)
     if processes.is_first():
         if refit:

@@ -222,13 +222,12 @@ def _asides(plan: dict[str, Any], finished: list[Run], not_begun: list[str]) -> 
     found = [f"Left out: {sentence}." for sentence in plan.get("left_out") or []]
     said = said_of(not_begun)
     found += [f"{sentence}." for sentence in (plan.get("limit"), said) if sentence]
+    cut: dict[str, list[str]] = {}
     for run in finished:
-        found += [
-            f"{run.folder.name}: {note}."
-            for note in run.record.get("notes") or []
-            if "time limit" in note
-        ]
-    return found
+        for note in run.record.get("notes") or []:
+            if "time limit" in note:
+                cut.setdefault(note, []).append(run.folder.name)
+    return found + [f"{', '.join(names)}: {note}." for note, names in cut.items()]
 
 
 def _benchmark(folder: Path) -> dict[str, Any]:

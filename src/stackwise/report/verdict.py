@@ -67,8 +67,10 @@ def _beside(record: dict[str, Any], best: dict[str, Any], rival: dict[str, Any])
     """How much better or worse than the rival, and how sure the test rows are of it."""
     better = (rival["mean"] - best["mean"]) * (1 if record["metric"]["mode"] == "min" else -1)
     share = abs(better) / max(abs(rival["mean"]), 1e-12) * 100
+    # of a rival at nearly nothing a share says nothing
+    by = f"{share:.1f} %" if share < 1000 else number_text(abs(better))
     apart = "better than" if better >= 0 else "worse than"
-    words = f", {share:.1f} % {apart} {rival['method']} ({number_text(rival['mean'])})"
+    words = f", {by} {apart} {rival['method']} ({number_text(rival['mean'])})"
     chance = rival["winner_better"]
     if chance is not None:
         words += f", and better in {100 * chance:.0f} % of draws of the test rows and seeds"
@@ -79,9 +81,11 @@ def _why(winner: dict[str, Any]) -> str:
     """Why a method was kept that is not the best in validation; nothing, where it is."""
     if winner.get("best_in_validation", winner["method"]) == winner["method"]:
         return ""
+    best = f" In validation {winner['best_in_validation']} is"
+    if not winner["difference"]:
+        return f"{best} no better, and costs more."
     return (
-        f" In validation {winner['best_in_validation']} is better by "
-        f"{number_text(winner['difference'])}, within one standard error "
+        f"{best} better by {number_text(winner['difference'])}, within one standard error "
         f"({number_text(winner['standard_error'])}), and costs more."
     )
 

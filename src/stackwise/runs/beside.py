@@ -5,7 +5,6 @@ bytes of their weights, those bytes where zeros are packed (`stackwise.sparse_fi
 of a pass over a made-up input, where the model says what it reads.
 """
 
-import statistics
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -13,13 +12,21 @@ from typing import Any
 import torch
 from torch import nn
 
+from stackwise.learning.measuring import made_up_inputs, milliseconds
 from stackwise.protocols import Part, Task
 from stackwise.sparse_files import pack
 
 MUCH = 0.1
 """Share of the deciding score whose loss is warned of."""
-TOKENS, PASSES = 64, 5
 PARTS: tuple[Part, ...] = ("validation", "test")
+
+
+def knows_classes(model: Any, task: Task) -> bool:
+    """Whether a model answers with the classes of a task, where both have some: one that was taken
+    to other classes has no score as it was.
+    """
+    own, wanted = getattr(model, "classes_", None), getattr(task, "classes", None)
+    return own is None or wanted is None or set(own) == set(wanted)
 
 
 def judged_before(model: Any, task: Task) -> dict[str, Any]:
@@ -69,38 +76,10 @@ def _bytes(tensors: Mapping[str, torch.Tensor]) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
 
 
-@torch.no_grad()
-def _milliseconds(network: Any) -> float | None:
-    """The median time of a pass, in evaluation mode; None where the inputs are not known."""
-    inputs = _inputs(network)
-    if inputs is None:
-        return None
-    training = network.training
-    network.eval()
-    seconds = []
-    for _ in range(PASSES + 1):  # the first warms up
-        began = time.perf_counter()
-        network(**inputs)
-        seconds.append(time.perf_counter() - began)
-    network.train(training)
-    return 1000 * statistics.median(seconds[1:])
-
-
-def _inputs(network: Any) -> dict[str, Any] | None:
-    """One made-up input of a model of transformers."""
-    config = getattr(network, "config", None)
-    if config is None or getattr(config, "is_encoder_decoder", False):
-        return None
-    parameter = next(network.parameters())
-    if network.main_input_name == "input_ids":
-        most = getattr(config, "max_position_embeddings", None) or TOKENS
-        row = torch.ones((1, min(TOKENS, most)), dtype=torch.int64, device=parameter.device)
-        return {"input_ids": row}
-    size = getattr(config, "image_size", None)
-    if network.main_input_name == "pixel_values" and isinstance(size, int):
-        shape = (1, getattr(config, "num_channels", 3), size, size)
-        return {"pixel_values": parameter.new_zeros(shape)}
-    return None
+def _milliseconds(network: nn.Module) -> float | None:
+    """The time of a pass; None where the inputs are not known."""
+    inputs = made_up_inputs(network)
+    return None if inputs is None else milliseconds(network, inputs)
 
 
 def lines_of(record: Mapping[str, Any]) -> list[str]:
@@ -113,7 +92,7 @@ def lines_of(record: Mapping[str, Any]) -> list[str]:
             lines.append(f"{part} {name}: {old:.5g} before, {new:.5g} after")
     sizes = record.get("measured") or {}
     if sizes:
-        lines += _said(sizes["before"], sizes["after"])
+        lines += _said(sizes["before"], sizes["after"], sizes.get("delta_bytes"))
     times = [(one.get("seconds") or {}).get("predict_per_1000_rows") for one in (before, record)]
     if before and None not in times:
         lines.append(f"a thousand samples: {times[0]:.3g} s before, {times[1]:.3g} s after")
@@ -132,9 +111,14 @@ def _both(record: Mapping[str, Any], part: Part) -> tuple[float, float] | None:
     return None if old is None or new is None else (old, new)
 
 
-def _said(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+def _said(
+    before: Mapping[str, Any], after: Mapping[str, Any], delta: int | None = None
+) -> list[str]:
     lines = []
-    if None not in (before["bytes"], after["bytes"]):
+    if delta is not None:
+        whole = "" if before["bytes"] is None else f", of a model of {before['bytes']:,}"
+        lines.append(f"bytes: {delta:,} of the change{whole}")
+    elif None not in (before["bytes"], after["bytes"]):
         packed = f", {after['packed_bytes']:,} with zeros packed"
         smaller = after["packed_bytes"] < 0.9 * after["bytes"]
         lines.append(

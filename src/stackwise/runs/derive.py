@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from stackwise import processes
+from stackwise.adapt import DELTA, Delta
 from stackwise.catalog import Entry, card
 from stackwise.files import remove
 from stackwise.models import check_named
-from stackwise.protocols import Task
-from stackwise.runs.beside import judged_before, measured
+from stackwise.protocols import Heads, Task
+from stackwise.runs.beside import judged_before, knows_classes, measured
 from stackwise.runs.folder import OnEvent, Run
 from stackwise.runs.holding import opened
 from stackwise.runs.opening import open_reference, split_reference
@@ -20,11 +21,12 @@ from stackwise.runs.record import (
     finish,
     finish_learner,
     judge_parts,
+    model_bytes,
     new_record,
     run_session,
     trained_seconds,
 )
-from stackwise.runs.request import chosen_knobs, derived_request, shared_knobs
+from stackwise.runs.request import chosen_knobs, derived_request, shared_knobs, taught_by
 
 
 def derive_run(
@@ -60,7 +62,8 @@ def derive_run(
     asked = "apply" if kind == "transform" else kind  # the command's word
     if isinstance(reference, (str, Path)):
         check_named(split_reference(str(reference))[0])
-    request = derived_request(asked, slug, reference, values, preset, seed, data)
+    named = taught_by(entry, values)
+    request = derived_request(asked, slug, reference, values, preset, seed, data) | named
     out = Path(out)
     from stackwise.training.tracking.trackers import chosen, tracked
 
@@ -70,14 +73,14 @@ def derive_run(
         if held.finished:
             return Run(out)
         record = new_record(kind, of, entry, values, preset, seed, used, command)
-        record["model"] = request["model"]
+        record |= {"model": request["model"]} | named
         if processes.is_first():
             held.say("run.json", record)
         done = processes.is_first() and data is None
         done = done and _done_on_disk(entry, reference, out, record, values)
         if processes.told_by_first(done):
             return Run(out)
-        model = _opened_model(reference)
+        model = _opened_model(reference, data)
         with tracked(trackers, out, record) as told:
             with run_session(out, resume, on_event, time_limit, told):
                 started = time.perf_counter()
@@ -120,6 +123,9 @@ def _keep_derived(
         result.save(out)
         finish(out, record)
         return
+    if isinstance(result, Delta):
+        _keep_delta(out, record, model, result, data)
+        return
     from stackwise.models import as_stored, lay_beside, save_model, stored_dtype
 
     if stored_dtype(model) is not None:
@@ -140,14 +146,35 @@ def _keep_derived(
     finish(out, record)
 
 
+def _keep_delta(out: Path, record: dict[str, Any], model: Any, delta: Delta, data: Any) -> None:
+    """Keep a small change beside the model that it is for; it is judged put on."""
+    delta.save(out / DELTA)
+    record["delta"] = {"kind": delta.kind, "base": delta.base}
+    before = measured(model)
+    if isinstance(data, Task):
+        record["data"] = data.describe()
+        record["before"] = judged_before(model, data)
+    with delta.on(model, check=False):
+        record["measured"] = {
+            "before": before, "after": measured(model), "delta_bytes": model_bytes(out / DELTA),
+        }  # fmt: skip
+        if isinstance(data, Task):
+            judge_parts(out, record, model, data, record["seconds"]["fit"])
+    finish(out, record)
+
+
 def _note_beside(record: dict[str, Any], model: Any, result: Any, data: Any) -> None:
     """Measure the model as it was beside what was made of it; this is kept already."""
     record["measured"] = {"before": measured(model), "after": measured(result)}
-    if isinstance(data, Task):
+    if isinstance(data, Task) and knows_classes(model, data):
         record["before"] = judged_before(model, data)
 
 
-def _opened_model(reference: Any) -> Any:
-    """The model that is named, deltas on; of a learner on language, the model that it holds."""
+def _opened_model(reference: Any, data: Any) -> Any:
+    """The model that is named, deltas on; of a learner on language, the model that it holds; with
+    a head for the data where they ask for one.
+    """
     model = open_reference(reference)
-    return getattr(model, "model_", model)
+    model = getattr(model, "model_", model)
+    bare = not hasattr(model, "predict")  # a learner has its own
+    return data.headed(model) if bare and isinstance(data, Heads) else model

@@ -1,7 +1,6 @@
 """Fit a learner on a task, and keep it as a run."""
 
 import contextlib
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -77,6 +76,7 @@ def fit_run(
     } | taught_by(entry, values)
     folds = None if bag is None else foldable(task).folds(bag)
     out = Path(out)
+    from stackwise.training.session import cost_clock
     from stackwise.training.tracking.trackers import chosen, tracked
 
     trackers = chosen(track) if processes.is_first() else ()
@@ -94,12 +94,12 @@ def fit_run(
                 apart = None
                 if choosing and folds is None and isinstance(task, Chooses):
                     apart = judged_apart(task, learner, out)
-                started = time.perf_counter()
+                started = cost_clock()
                 if folds is not None:
                     learner = foldable(task).bagged(learner, folds)
                 else:
                     (task if apart is None else apart.task).fit(learner)
-                seconds = time.perf_counter() - started
+                seconds = cost_clock() - started
             seconds = getattr(learner, "seconds_", seconds)
             if processes.is_first():
                 if on_event is not None:

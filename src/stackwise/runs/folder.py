@@ -64,7 +64,9 @@ class Run:
             if record["kind"] == "fit":
                 check_shape(path, record, JUDGED)
                 judged = {record["metric"]["name"]: SCORE}
-                check_shape(path, record, {"scores": {"validation": judged, "test": judged}})
+                # where a truth is missing, no score is there at all
+                found = judged if any(record["scores"].values()) else {}
+                check_shape(path, record, {"scores": {"validation": found, "test": found}})
         return record
 
     @property
@@ -132,7 +134,7 @@ class Run:
 
 
 def load(run: Path | str) -> Any:
-    """Give back what a finished run made: a fitted learner, a model or `Findings`.
+    """Give back what a finished run made: a fitted learner, a model, a `Delta` or `Findings`.
 
     Of a study it is what its winner made; of a folder that a learner's `save` wrote, the learner.
 
@@ -152,8 +154,10 @@ def load(run: Path | str) -> Any:
         from stackwise.findings import Findings
 
         return Findings.load(folder)
-    from stackwise import models
+    from stackwise import adapt, models
 
+    if record["status"] == "finished" and (folder / adapt.DELTA).is_dir():
+        return adapt.Delta.load(folder / adapt.DELTA)
     return models.model_of_run(folder, record["status"])
 
 

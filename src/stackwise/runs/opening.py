@@ -51,6 +51,8 @@ def open_reference(reference: Any, *, trust_remote_code: bool = False) -> Any:
     deltas = [open_delta(change) for change in changes]  # before the model, which takes longer
     model = open_model(base, trust_remote_code=trust_remote_code)
     for delta in deltas:
+        model = delta.prepared(model)
+    for delta in deltas:
         delta.put(model)
     return model
 

@@ -192,7 +192,7 @@ def finish(out: Path, record: dict[str, Any]) -> None:
 
 def model_bytes(folder: Path) -> int:
     """Bytes of the files that hold a model; checkpoints and parts of files are none."""
-    models = (".safetensors", ".skops", ".ubj", ".txt", ".cbm")
+    models = (".safetensors", ".skops", ".ubj", ".txt", ".cbm", ".npy")
     return sum(
         path.stat().st_size
         for path in folder.rglob("*")

@@ -6,7 +6,6 @@ answers on validation samples, from which thresholds and intervals are learned.
 """
 
 import shutil
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -43,6 +42,8 @@ def refit_run(
         RunError: the run is not finished, was fitted on other data, is an ensemble of other runs,
             or its task cannot give all its samples.
     """
+    from stackwise.training.session import cost_clock
+
     record = run.record
     of = card(record["slug"])
     entry = of.entry("learner", task.problem, task=task.name)
@@ -65,13 +66,13 @@ def refit_run(
         begin_learner(held, made, whole, variant=record.get("variant"), bag=record.get("bag"))
         learner = entry.load()(**values)
         with run_session(out, resume, on_event, time_limit, ()):
-            began = time.perf_counter()
+            began = cost_clock()
             if record.get("bag"):
                 assert isinstance(whole, Foldable)
                 learner = foldable(whole).bagged(learner, whole.folds(record["bag"]))
             else:
                 whole.fit(learner)
-            seconds = time.perf_counter() - began
+            seconds = cost_clock() - began
         learner.save(out)
         _keep(out, made, run, record, learner, seconds)
     return Run(out)

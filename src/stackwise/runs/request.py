@@ -35,14 +35,19 @@ def shared_knobs(entry: Entry, knobs: Mapping[str, Any] | None, **shared: Any) -
 
 
 def taught_by(entry: Entry, values: Mapping[str, Any]) -> dict[str, Any]:
-    """The hash of each model that a knob names by its folder; `{"models": ...}`, or nothing where
-    none does.
+    """The hash of each model that a knob names by its folder, or of several in a list;
+    `{"models": ...}`, or nothing where none does.
     """
-    named = {
+    named: dict[str, Any] = {
         name: folder_hash(Path(values[name])) for name, spec in entry.knobs.items()
         if "model" in spec.types and not spec.required
         and isinstance(values.get(name), (str, Path))
     }  # fmt: skip
+    named |= {
+        name: [folder_hash(Path(one)) for one in values[name] if isinstance(one, (str, Path))]
+        for name, spec in entry.knobs.items()
+        if "models" in spec.types and isinstance(values.get(name), list)
+    }
     return {"models": named} if named else {}
 
 

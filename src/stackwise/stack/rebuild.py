@@ -33,14 +33,19 @@ def refuse_adapters(model: nn.Module, order: Sequence[int], depth: int) -> None:
     """
     if list(order) == list(range(depth)):
         return
-    for place, name in ADAPTERS:
-        kind: Any = getattr(sys.modules.get(place), name, None)
-        if kind is not None and any(isinstance(module, kind) for module in model.modules()):
-            raise ModelError(
-                f"a {type(model).__name__} with adapters of peft keeps these alone, and they would "
-                "be loaded onto the old blocks; merge them first: "
-                "Stack.of(model.merge_and_unload()).rebuild(order)"
-            )
+    if has_adapters(model):
+        raise ModelError(
+            f"a {type(model).__name__} with adapters of peft keeps these alone, and they would "
+            "be loaded onto the old blocks; merge them first: "
+            "Stack.of(model.merge_and_unload()).rebuild(order)"
+        )
+
+
+def has_adapters(model: nn.Module) -> bool:
+    """Whether adapters of peft are on a model; peft is asked only where it is imported."""
+    kinds = [getattr(sys.modules.get(place), name, None) for place, name in ADAPTERS]
+    wanted: tuple[Any, ...] = tuple(kind for kind in kinds if kind is not None)
+    return any(isinstance(module, wanted) for module in model.modules())
 
 
 def deep_copy(model: nn.Module, found: BlockList, order: Sequence[int]) -> nn.Module:

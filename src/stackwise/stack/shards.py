@@ -13,13 +13,16 @@ tensor is read into memory: the kernel copies, and on file systems that can it s
 import json
 import os
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from stackwise.errors import ModelError, RunError
 from stackwise.files import read_json, write_json
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -40,6 +43,18 @@ class Piece:
     shape: tuple[int, ...]
     start: int
     size: int
+
+
+@dataclass(frozen=True)
+class MadePiece(Piece):
+    """A tensor of the same size as the one that lies there, made when it is written.
+
+    Attributes:
+        numbers: gives its numbers in order, in tensors of the type of the piece, one after the
+            other.
+    """
+
+    numbers: Callable[[], "Iterable[Tensor]"]
 
 
 def read_pieces(folder: Path) -> dict[str, Piece]:
@@ -139,13 +154,31 @@ def _write_file(path: Path, shard: Mapping[str, Piece]) -> None:
     try:
         with open(path, "wb", buffering=0) as target:
             target.write(struct.pack("<Q", len(text)) + text)
-            for _, piece in ordered:
+            for name, piece in ordered:
+                if isinstance(piece, MadePiece):
+                    _write_made(name, piece, target)
+                    continue
                 if piece.file not in sources:
                     sources[piece.file] = open(piece.file, "rb", buffering=0)  # noqa: SIM115
                 _copy(sources[piece.file], piece.start, piece.size, target)
     finally:
         for source in sources.values():
             source.close()
+
+
+def _write_made(name: str, piece: MadePiece, target: BinaryIO) -> None:
+    """Append what is made of a piece, whose place in the file is as large as the piece was."""
+    import torch
+
+    written = 0
+    for numbers in piece.numbers():
+        plain: Any = numbers.contiguous().view(torch.uint8).numpy()
+        block = memoryview(plain).cast("B")
+        written += len(block)
+        while block:  # a file without a buffer may take less at a time
+            block = block[target.write(block) :]
+    if written != piece.size:
+        raise ModelError(f"{name} was made of {written} bytes in place of {piece.size}")
 
 
 def _copy(source: BinaryIO, start: int, size: int, target: BinaryIO) -> None:

@@ -96,6 +96,13 @@ class Stack:
         return [f"{self.name}.{key}" if self.name else key for key in keys]
 
     @property
+    def margins(self) -> tuple[int, int]:
+        """How many other children of the module at `name` stand before the first block, and how
+        many after the last.
+        """
+        return self._found.start, self._size - self._found.stop
+
+    @property
     def stem(self) -> nn.ModuleList:
         """What runs before the first block, in its order; empty where nothing does.
 

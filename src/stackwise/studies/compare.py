@@ -14,15 +14,15 @@ from stackwise.errors import (
     StudyError,
 )
 from stackwise.files import read_json, write_json
-from stackwise.protocols import Chooses, Explains, Task
+from stackwise.protocols import Chooses, Explains, MayLackTruth, Task
 from stackwise.studies.choice import chosen as chosen_method
 from stackwise.studies.contenders import Knobs, cheap_first, contenders, left_out, plan
 from stackwise.studies.difference import OVER, chances_better, drawn_scores, intervals
 from stackwise.studies.ensemble import join_runs, joining
-from stackwise.studies.jobs import FitJob, Job, OnEvent, Shared
+from stackwise.studies.jobs import NOT_BEGUN, FitJob, Job, OnEvent, Shared
 from stackwise.studies.limits import Limit, not_begun
 from stackwise.studies.ranking import method_of, rank
-from stackwise.studies.schedule import NOT_BEGUN, Schedule
+from stackwise.studies.schedule import Schedule
 from stackwise.studies.study import Study
 from stackwise.studies.tuning import SearchJob, best_knobs
 from stackwise.tasks import choose_task, open_task
@@ -47,6 +47,7 @@ def compare(
     tune: int | None = None,
     bag: int | None = None,
     stack: bool = False,
+    refit: bool = False,
     on: str | None = None,
     workers: int = 1,
     on_event: OnEvent | None = None,
@@ -71,6 +72,8 @@ def compare(
             beside its default.
         bag: fit each run that many times, over folds, and average; for all methods alike.
         stack: join all runs of a seed by regularized stacking.
+        refit: keep time of a limit for fitting the winner again, which `stackwise.compare` does: no
+            fit then takes longer than its repetition on all rows may.
         on: `ray` or `ray://host:port` for a cluster; None for this machine.
         workers: processes side by side on this machine. A run's thread count, not theirs, decides
             its numbers; side by side it is 1 unless `threads` says otherwise.
@@ -82,6 +85,8 @@ def compare(
     began = time.monotonic()
     chosen(track)  # what is wrong with it is said once, before any run
     loaded = opened_source(source, target, task, data_options)
+    if isinstance(loaded, MayLackTruth) and loaded.unscored:
+        raise StudyError(f"a comparison needs scores: {loaded.unscored}")
     values = plan(loaded, methods, preset, knobs or {})
     seed_list = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
     if not seed_list:
@@ -127,7 +132,7 @@ def compare(
         if threads is None:
             threads = _threads_then(out) or (1 if workers > 1 or on else None)
         absent = left_out(loaded, methods)
-        limit = Limit(time_limit, began, ensemble=stack)
+        limit = Limit(time_limit, began, ensemble=stack, refit=refit)
         copies = loaded.choosing_folds if isinstance(loaded, Chooses) and bag is None else None
         short = limit.too_little(
             len(fits) // len(seed_list), bag or (copies or 0) + 1, max(workers, 1)
@@ -139,7 +144,7 @@ def compare(
         shared = Shared(loaded, out, settings | {"bag": bag, "track": track, "choosing": True})
         work: list[Job] = [*searches, *fits, *tuned]
         whole = sum(job.weight for job in work)
-        schedule = Schedule(workers, on, threads, limit.fits_end)
+        schedule = Schedule(workers, on, threads, limit.fits_end, limit.longest)
         failures = {}
         told = on_event or (lambda event: None)
         runs_planned = [{"run": job.name, "slug": job.slug, "weight": job.weight} for job in work]

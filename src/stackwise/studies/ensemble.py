@@ -15,9 +15,8 @@ from stackwise.catalog import Card, Entry, cards
 from stackwise.errors import KnobError, StackwiseError
 from stackwise.protocols import Task
 from stackwise.runs import Run
-from stackwise.studies.jobs import problem_of
+from stackwise.studies.jobs import NOT_BEGUN, problem_of
 from stackwise.studies.limits import Limit
-from stackwise.studies.schedule import NOT_BEGUN
 from stackwise.studies.study import Study
 
 VARIANT = "all runs"

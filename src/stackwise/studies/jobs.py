@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from stackwise import runs
-from stackwise.errors import Interrupted, StackwiseError, StorageError
+from stackwise.errors import Interrupted, OutOfTime, StackwiseError, StorageError
 from stackwise.files import writing
 from stackwise.learning.memory import ran_out
 
 OnEvent = Callable[[dict[str, Any]], None]
+NOT_BEGUN = "not begun: the time limit left no time for it"
+"""Why a job was left out, in place of what went wrong."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,8 @@ def problem_of(work: Callable[[], Any], out: Path) -> str | None:
             work()
     except (Interrupted, StorageError):
         raise
+    except OutOfTime:
+        return NOT_BEGUN
     except StackwiseError as error:
         return ran_out(error) or str(error)
     except Exception as error:

@@ -17,14 +17,12 @@ from typing import Any
 from stackwise import pool
 from stackwise.cluster import connected
 from stackwise.errors import StorageError, StudyError
-from stackwise.studies.jobs import Job, OnEvent, Shared, attempt
+from stackwise.studies.jobs import NOT_BEGUN, Job, OnEvent, Shared, attempt
 
 PROCESS_BYTES = 700 * 2**20
 """What a process takes before it has seen data: Python, torch and scikit-learn."""
 COPIES = 6
 """How many times a run holds its table: as it came, as features, as tensors, in batches."""
-NOT_BEGUN = "not begun: the time limit left no time for it"
-"""Why a job was left out, in place of what went wrong."""
 LOCK_SECONDS = 60
 """How long a job that is done again waits for a dying process to leave its folder."""
 
@@ -39,12 +37,14 @@ class Schedule:
         threads: that each job computes with; a cluster reserves as many CPUs.
         deadline: when the study should end (`time.monotonic()`, which no change of the clock
             moves and all processes of a machine share), or None.
+        longest: seconds that a job may take where there is a deadline, or None.
     """
 
     workers: int = 1
     cluster: str | None = None
     threads: int | None = None
     deadline: float | None = None
+    longest: float | None = None
 
     def run(
         self, jobs: Sequence[Job], shared: Shared, on_event: OnEvent | None = None
@@ -75,7 +75,8 @@ class Schedule:
         left = max(self.deadline - time.monotonic(), 1.0)
         own = jobs[place]
         waiting = sum(job.weight for job in jobs[place:] if job.seed == own.seed)
-        return max(min(left, left * workers * own.weight / waiting), 1.0)
+        most = left if self.longest is None else min(left, self.longest)
+        return max(min(most, left * workers * own.weight / waiting), 1.0)
 
     def too_late(self, jobs: Sequence[Job], place: int) -> bool:
         """Whether no time is left for a job; the first of all is done all the same."""
@@ -217,7 +218,7 @@ class _Told:
 
     def ended(self, job: Job, problem: str | None) -> None:
         if problem == NOT_BEGUN:
-            self._tell(job, state="finished", note=problem)
+            self._tell(job, state="skipped", problem=problem.partition(": ")[2])
             return
         self._tell(job, state="failed" if problem else "finished", problem=problem)
 

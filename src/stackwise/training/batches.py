@@ -1,6 +1,7 @@
 """Batches of in-memory data, taken by index and with no worker processes."""
 
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import torch
@@ -24,6 +25,11 @@ class Batches(Protocol):
 def epoch_generator(seed: int, index: int) -> torch.Generator:
     """The random numbers of an epoch's order: they depend on `(seed, epoch)` alone."""
     return torch.Generator().manual_seed((seed * 1_000_003 + index) % 2**63)
+
+
+def for_all(tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Tensors of a batch that are no rows of it: of several processes each gets all of them."""
+    return MappingProxyType(dict(tensors))
 
 
 class ArrayBatches:
@@ -94,3 +100,30 @@ class ListBatches:
             order = torch.randperm(len(self.batches), generator=epoch_generator(self.seed, index))
         for position in order[start:].tolist():
             yield self.batches[position]
+
+
+class StepBatches:
+    """Batches in epochs of so many steps, whatever their own epochs are: for a rule that looks at
+    its validation score every so often.
+
+    Args:
+        batches: gone through in their own order, again and again. steps: those of an epoch here.
+    """
+
+    def __init__(self, batches: Batches, steps: int) -> None:
+        self.batches, self.steps = batches, steps
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def epoch(self, index: int, start: int = 0) -> Iterator[Any]:
+        """The batches of epoch `index` from step `start` on."""
+        whole, place = divmod(index * self.steps + start, len(self.batches))
+        left = self.steps - start
+        while left > 0:
+            for batch in self.batches.epoch(whole, place):
+                yield batch
+                left -= 1
+                if left == 0:
+                    return
+            whole, place = whole + 1, 0

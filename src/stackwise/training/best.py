@@ -14,12 +14,14 @@ class Best:
     Attributes:
         score: NaN before the first. epoch: where it was reached, counted from 1.
         stale: epochs since then without a strictly better one.
+        behind: by how much the last score is worse.
         weights: the state dict of that moment, where it is kept.
     """
 
     score: float = math.nan
     epoch: int = -1
     stale: int = 0
+    behind: float = 0.0
     weights: dict[str, Tensor] = field(default_factory=dict)
 
     def consider(
@@ -29,8 +31,9 @@ class Best:
         better = score < self.score if mode == "min" else score > self.score
         if not (better or math.isnan(self.score)):
             self.stale += 1
+            self.behind = abs(score - self.score)
             return
-        self.score, self.epoch, self.stale = score, epoch, 0
+        self.score, self.epoch, self.stale, self.behind = score, epoch, 0, 0.0
         if keep:
             self.weights = {name: t.detach().clone() for name, t in model.state_dict().items()}
 
@@ -42,4 +45,4 @@ class Best:
     def at(cls, place: dict[str, Any], weights: dict[str, Tensor]) -> "Best":
         """The inverse of `place`. JSON holds no NaN: it is null there."""
         score = math.nan if place["best_score"] is None else place["best_score"]
-        return cls(score, place["best_epoch"], place["stale"], weights)
+        return cls(score, place["best_epoch"], place["stale"], weights=weights)

@@ -4,6 +4,13 @@ from typing import Annotated, Literal
 
 from stackwise.knobs import Knob, ModelRef
 
+DistillAlpha = Annotated[
+    float, Knob("share of the targets in the loss; the rest is the teacher's", ge=0, le=1)
+]
+Temperature = Annotated[
+    float, Knob("of distillation: above 1 the teacher's wrong classes count more", gt=0)
+]
+
 
 def training_knobs(
     *,
@@ -45,20 +52,26 @@ def distillation_knobs(
     distill_from: Annotated[
         ModelRef | str | None, Knob("a run, estimator or module that is learned from, too")
     ] = None,
-    distill_alpha: Annotated[
-        float, Knob("share of the targets in the loss; the rest is the teacher's", ge=0, le=1)
-    ] = 0.5,
+    distill_alpha: DistillAlpha = 0.5,
 ) -> None:
     """How a learner is taught by another model; see `stackwise.training.distillation`."""
 
 
-def temperature_knobs(
-    *,
-    temperature: Annotated[
-        float, Knob("of distillation: above 1 the teacher's wrong classes count more", gt=0)
-    ] = 2.0,
-) -> None:
+def temperature_knobs(*, temperature: Temperature = 2.0) -> None:
     """What distillation asks of classifiers besides."""
+
+
+def taught(*, distill_alpha: DistillAlpha = 0.5, temperature: Temperature = 2.0) -> None:
+    """How what a transform makes is taught by the model that it is given."""
+
+
+def floored(
+    *,
+    min_steps: Annotated[
+        int, Knob("steps that are taken at least: few rows take more passes than epochs", ge=0)
+    ] = 0,
+) -> None:
+    """What a transform trains at least."""
 
 
 def seeded(*, random_state: Annotated[int, Knob("the seed", ge=0)] = 0) -> None:

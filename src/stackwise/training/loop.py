@@ -281,6 +281,8 @@ class TrainingLoop:
             )
             if self.phase.patience is not None and self.best.stale >= self.phase.patience:
                 self.stopped = "patience"
+            elif self.phase.slack is not None and self.best.behind > self.phase.slack:
+                self.stopped = "slack"
             elif self.epoch >= self.phase.max_epochs:
                 self.stopped = "epochs"
             elif late or over:

@@ -21,6 +21,8 @@ class Phase:
         schedule_steps: over which the learning rate's schedule goes; None for those of the phase.
         keep: whether the phase ends with its best or its last weights.
         ends_at: share of the time that a limit leaves the fit, after which the next phase begins.
+        slack: how much worse than the best the watched score may be before the phase ends; None for
+            any.
     """
 
     name: str
@@ -33,6 +35,7 @@ class Phase:
     keep: Literal["best", "last"] = "best"
     schedule_steps: int | None = None
     ends_at: float = 1.0
+    slack: float | None = None
 
 
 @dataclass
@@ -42,7 +45,7 @@ class Trained:
     Attributes:
         history: a line an epoch, as in metrics.jsonl.
         best_epoch: of the last phase, counted from 1. best_score: None where nothing is watched.
-        stopped: "epochs", "patience" or "time".
+        stopped: "epochs", "patience", "slack" or "time".
         steps: batches of the last phase. seconds: of the whole fit, before a resume too.
     """
 

@@ -174,9 +174,13 @@ class Backprop:
         # the fused step is one kernel over all tensors and the fastest on CPU and CUDA
         return [AdamW(self.groups(model), lr=self.lr, fused=True)]
 
+    def named(self, model: nn.Module) -> list[tuple[str, nn.Parameter]]:
+        """What learns, by the names that `decay` is asked about."""
+        return [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+
     def groups(self, model: nn.Module) -> list[dict[str, Any]]:
         """The parameters; where there is weight decay, those that decay and those that do not."""
-        named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+        named = self.named(model)
         self.parameters = [parameter for _, parameter in named]
         # a group costs a kernel of its own in each step, so without decay there is one
         decaying = [p for name, p in named if self.weight_decay and self.decay(name, p)]

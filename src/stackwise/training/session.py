@@ -6,6 +6,7 @@ session nothing is written.
 
 import contextlib
 import json
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
@@ -79,6 +80,48 @@ class Session:
         if self.time_limit is None:
             return None
         return self.started + self.time_limit - time.monotonic()
+
+    @contextlib.contextmanager
+    def within(self, seconds: float | None) -> Iterator[None]:
+        """Have no more than so many seconds within the block; None leaves the limit as it is."""
+        before = self.time_limit
+        if before is not None and seconds is not None:
+            self.time_limit = min(before, time.monotonic() - self.started + seconds)
+        try:
+            yield
+        finally:
+            self.time_limit = before
+
+
+def count_aloud(phase: str, count: int) -> Callable[[int], None]:
+    """What to call with how many of `count` were done since: it says so where somebody listens."""
+    session, began, done = current_session(), time.monotonic(), 0
+
+    def tell(more: int) -> None:
+        nonlocal done
+        done = min(done + more, count)
+        if session.on_event is not None and done:
+            gone = time.monotonic() - began
+            left = math.ceil(gone / done * (count - done))
+            session.on_event({"phase": phase, "step": done, "steps": count, "seconds": gone,
+                              "seconds_left": left})  # fmt: skip
+
+    return tell
+
+
+_spared: ContextVar[float] = ContextVar("stackwise_spared", default=0.0)
+
+
+def spare(seconds: float) -> None:
+    """Say what something would have taken, had its result not been known from before."""
+    _spared.set(_spared.get() + seconds)
+
+
+def cost_clock() -> float:
+    """Seconds that pass, those that were spared (`spare`) among them: between two looks, what the
+    work in between costs one who does it alone.
+    """
+    return time.perf_counter() + _spared.get()
 
 
 _current: ContextVar[Session | None] = ContextVar("stackwise_session", default=None)

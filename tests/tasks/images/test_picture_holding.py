@@ -12,10 +12,10 @@ from picture_files import class_folders, colours, cut_off, saved, touched
 from stackwise.errors import DataError
 from stackwise.tasks.images.reading.decode import BadPicture
 from stackwise.tasks.images.reading.find import find_pictures
-from stackwise.tasks.images.reading.found import Found
 from stackwise.tasks.images.reading.loading import load_pictures
-from stackwise.tasks.images.reading.repeats import repeated_across
 from stackwise.tasks.images.reading.threads import ahead
+from stackwise.tasks.labelled.found import Found
+from stackwise.tasks.labelled.repeats import repeated_across
 
 
 @pytest.fixture
@@ -136,7 +136,7 @@ def test_pictures_that_are_all_bad_are_never_skipped(tmp_path):
 
 def test_a_file_that_goes_while_it_is_used_is_named(photos):
     streamed, *_ = load_pictures(photos, memory=0)
-    photos.pictures[3].unlink()
+    photos.samples[3].unlink()
     with pytest.raises(BadPicture, match=r"cats/11\.png does not exist"):
         streamed.take(np.arange(10))
 
@@ -165,9 +165,10 @@ def test_the_same_picture_in_two_parts_is_found(tmp_path):
     found = find_pictures(tmp_path)
     pictures, *_ = load_pictures(found)
     parts = {part: np.flatnonzero(found.parts == part) for part in ("train", "test")}
-    assert repeated_across(pictures.hashes, parts, found.names) == [
+    alike = {"what": "picture", "alike": "pixel for pixel"}
+    assert repeated_across(pictures.hashes, parts, found.names, **alike) == [
         "1 picture of the test part is in the train part too, pixel for pixel, such as "
         "test/cats/again.bmp (there train/cats/1.png)"
     ]
     parts["test"] = parts["test"][1:]
-    assert repeated_across(pictures.hashes, parts, found.names) == []
+    assert repeated_across(pictures.hashes, parts, found.names, **alike) == []

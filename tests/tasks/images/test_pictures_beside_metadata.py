@@ -64,7 +64,7 @@ def test_a_table_in_each_part(tmp_path):
     found = find_pictures(tmp_path)
     assert found.parts.tolist() == ["test"] * 2 + ["train"] * 2
     assert found.names[0] == "test/a/0.png"
-    assert found.pictures[3] == tmp_path / "train" / "a" / "1.png"
+    assert found.samples[3] == tmp_path / "train" / "a" / "1.png"
 
 
 def test_a_flat_part_with_its_table(tmp_path):

@@ -100,7 +100,7 @@ def test_an_npz_holds_pictures_and_labels(tmp_path, names):
     path = tmp_path / "a.npz"
     np.savez_compressed(path, **dict(zip(names, (RGB, Y[:, None]))))
     found = find_pictures(path)
-    assert np.array_equal(found.pictures, RGB) and found.labels.tolist() == Y.tolist()
+    assert np.array_equal(found.samples, RGB) and found.labels.tolist() == Y.tolist()
 
 
 def test_an_npz_may_hold_parts(tmp_path):
@@ -108,7 +108,7 @@ def test_an_npz_may_hold_parts(tmp_path):
     np.savez(path, train_images=RGB, train_labels=Y, val_images=RGB[:2], val_labels=Y[:2])
     found = find_pictures(path)
     assert found.parts.tolist() == ["train"] * 5 + ["validation"] * 2
-    assert len(found) == len(found.pictures) == len(found.labels) == 7
+    assert len(found) == len(found.samples) == len(found.labels) == 7
     np.savez(path, x_train=RGB, y_train=Y, x_test=RGB[:2])
     with pytest.raises(DataError, match="no labels for its test pictures"):
         find_pictures(path)
@@ -159,7 +159,7 @@ def test_an_npy_stays_on_the_disk(tmp_path):
     found = find_pictures(tmp_path)
     assert found.labels.tolist() == Y.tolist()
     pictures, *_ = load_pictures(found)
-    assert isinstance(found.pictures, np.memmap)
+    assert isinstance(found.samples, np.memmap)
     assert np.array_equal(pictures.take(np.array([4, 0])), np.moveaxis(RGB[[4, 0]], -1, 1))
     assert len(find_pictures(tmp_path / "X.npy", labelled=False)) == 5
     whole = (tmp_path / "X.npy").read_bytes()
@@ -174,4 +174,4 @@ def test_an_npy_stays_on_the_disk(tmp_path):
 def test_a_set_is_found_by_its_name(name, count):
     found = find_pictures(name)
     assert len(found) == len(found.labels) == count
-    assert found.pictures.min() == 0 and found.pictures.max() == 255
+    assert found.samples.min() == 0 and found.samples.max() == 255

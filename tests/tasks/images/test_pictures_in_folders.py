@@ -16,7 +16,7 @@ def test_a_folder_a_class(tmp_path):
     assert found.labels.tolist() == ["cats", "cats", "dogs"]
     assert found.parts is None and not found.notes
     assert len(found.columns) == 3 and not len(found.columns.columns)
-    assert found.pictures[0] == tmp_path / "cats" / "0.png"
+    assert found.samples[0] == tmp_path / "cats" / "0.png"
 
 
 def test_parts_above_the_classes(tmp_path):
@@ -144,7 +144,7 @@ def test_a_target_of_class_folders_is_refused(tmp_path):
 
 def test_one_picture_and_a_list_of_them_are_found(tmp_path):
     first, second = saved(tmp_path / "1.png"), saved(tmp_path / "2.JPG", colours(1))
-    assert find_pictures(first, labelled=False).pictures == [first]
+    assert find_pictures(first, labelled=False).samples == [first]
     assert find_pictures([str(first), second], labelled=False).names == [str(first), str(second)]
 
 

@@ -8,7 +8,8 @@ merge_delta("base", ["run"], "merged")      # for good, as a plain model folder
 """
 
 from stackwise.adapt.delta.contract import Delta
-from stackwise.adapt.delta.folders import KINDS, delta_folder
+from stackwise.adapt.delta.folders import DELTA, KINDS, delta_folder
+from stackwise.adapt.delta.hashes import state_hash
 from stackwise.adapt.delta.lora import LoraDelta
 from stackwise.adapt.delta.merging import merge_delta
 from stackwise.adapt.delta.parts import Dense, LowRank, Sparse
@@ -16,6 +17,6 @@ from stackwise.adapt.delta.standing import all_off, base_hash, deltas_on, settle
 from stackwise.adapt.delta.weights import WeightDelta
 
 __all__ = [
-    "KINDS", "Delta", "Dense", "LoraDelta", "LowRank", "Sparse", "WeightDelta", "all_off",
-    "base_hash", "delta_folder", "deltas_on", "merge_delta", "settle_all",
+    "DELTA", "KINDS", "Delta", "Dense", "LoraDelta", "LowRank", "Sparse", "WeightDelta", "all_off",
+    "base_hash", "delta_folder", "deltas_on", "merge_delta", "settle_all", "state_hash",
 ]  # fmt: skip

@@ -113,9 +113,7 @@ class AddedWeights:
 
 def _added_to(weight: nn.Parameter, parts: list[Part]) -> _Kept:
     """Add the sum of the parts to a weight, and give back what stood there."""
-    numbers = torch.empty(
-        0, dtype=torch.promote_types(weight.dtype, torch.float32), device=weight.device
-    )
+    numbers = torch.empty(0, dtype=_widest(weight, parts), device=weight.device)
     sparse = [part for part in parts if isinstance(part, Sparse)]
     if len(sparse) < len(parts):
         kept = _Kept(None, weight.detach().clone())
@@ -127,6 +125,16 @@ def _added_to(weight: nn.Parameter, parts: list[Part]) -> _Kept:
     total = _sum(part.at(entries, numbers) for part in sparse)
     weight.put_(entries, (kept.values.to(numbers.dtype) + total).to(weight.dtype))
     return kept
+
+
+def _widest(weight: nn.Parameter, parts: list[Part]) -> torch.dtype:
+    """The type in which a sum is taken: float32, or wider where the weight or a part is."""
+    found = torch.promote_types(weight.dtype, torch.float32)
+    for part in parts:
+        for tensor in part.tensors().values():
+            if tensor.is_floating_point():
+                found = torch.promote_types(found, tensor.dtype)
+    return found
 
 
 def _sum(tensors: Iterable[Tensor]) -> Tensor:

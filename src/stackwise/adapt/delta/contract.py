@@ -30,7 +30,7 @@ from torch import Tensor, nn
 
 from stackwise.adapt.delta.folders import FORMAT, KINDS, RECORD, kind_of, read_record
 from stackwise.adapt.delta.hashes import module_of, state_hash
-from stackwise.adapt.delta.standing import base_hash, come, deltas_on, go
+from stackwise.adapt.delta.standing import all_off, come, deltas_on, go
 from stackwise.errors import KnobError, ModelError, StackwiseError
 from stackwise.files import read_tensors, write_json, write_tensors
 from stackwise.seals import check_hashes, check_seal, file_hash, sealed
@@ -49,6 +49,8 @@ class Delta(ABC):
     tensors_file: ClassVar[str] = "delta.safetensors"
     foreign: ClassVar[str | None] = None
     """The file by which another library's folder of this kind is known."""
+    in_weights: ClassVar[bool] = True
+    """Whether it changes weights where it is put on; else it stands beside them."""
 
     def __init_subclass__(cls, *, kind: str | None = None, **more: Any) -> None:
         super().__init_subclass__(**more)
@@ -103,15 +105,44 @@ class Delta(ABC):
     ) -> Self:
         """The inverse of `tensors` and `settings`; `about` is `base`, `method` and `knobs`."""
 
+    def known_by(self, module: nn.Module) -> str:
+        """The hash by which it knows its base, of the numbers as they stand: by default of all."""
+        return state_hash(module)
+
+    def prepared(self, model: Any) -> Any:
+        """What it is put on, made of a model that is named for it: by default the model itself;
+        with a part of its own, such as a head, where the model has none. The model is left alone.
+        """
+        return model
+
     def not_mergeable(self) -> str | None:
         """Why it cannot be put on for good as plain weights, as the end of a sentence; None where
         it can.
         """
         return "it is no change of weights"
 
+    def as_weights(self, module: nn.Module) -> "Delta":
+        """The change of this module's weights that does what this does: itself where it is one.
+        Called where `not_mergeable` gives no reason.
+
+        Raises:
+            ModelError: this module has no such weights.
+        """
+        return self
+
     def settle(self, module: nn.Module) -> None:
         """While it is on: leave it for good. Called where `not_mergeable` gives no reason."""
-        raise NotImplementedError
+        if self.in_weights:
+            raise NotImplementedError
+        if any(one.in_weights for one in deltas_on(module)):
+            # what they add would be taken off again without what is multiplied into it here
+            raise ModelError(
+                f"{self._name} stands beside weights that other deltas change: merge those first"
+            )
+        weights = self.as_weights(module)
+        self.detach(module)
+        weights.attach(module)
+        weights.settle(module)
 
     def scaled(self, factor: float) -> Self:
         """`factor` times this."""
@@ -175,13 +206,33 @@ class Delta(ABC):
         """
         self.check_mergeable()
         module = module_of(model)
-        if self._among(module) is None:
-            self.put(module, check=check)
         found = self._among(module)
-        assert found is not None
-        found.settle(module)
-        go(module, found)
+        if found is None:
+            self.put(module, check=check)
+        on = found or self
+        try:
+            on.settle(module)
+        except ModelError:
+            if found is None:
+                self.take_off(module)
+            raise
+        go(module, on)
         return model
+
+    @contextlib.contextmanager
+    def merged(self, model: Any, *, check: bool = True) -> Iterator[Any]:
+        """Have what it does in the weights within the block, as `merge` leaves it.
+
+        Raises:
+            ModelError: as for `merge`.
+        """
+        self.check_mergeable()
+        module = module_of(model)
+        self.fits(module)
+        if check:
+            self._check_base(module)
+        with self.as_weights(module).on(module, check=False):
+            yield model
 
     def check_mergeable(self) -> None:
         """Nothing where it can be merged.
@@ -318,9 +369,10 @@ class Delta(ABC):
     def _check_base(self, module: nn.Module) -> None:
         if self.base is None:
             return
-        found = base_hash(module)
+        with all_off(module):
+            found = self.known_by(module)
         # one that was learned over others is for the model with those on
-        if self.base not in (found, state_hash(module) if deltas_on(module) else found):
+        if self.base not in (found, self.known_by(module) if deltas_on(module) else found):
             raise ModelError(
                 f"{self._name} was made for a base with the hash {self.base}, and this "
                 f"{type(module).__name__} has {found}: give the model that it was made for"

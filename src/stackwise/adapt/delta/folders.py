@@ -9,7 +9,9 @@ from stackwise.files import read_json
 
 FORMAT = 1
 RECORD = "delta.json"
-PLACES = ("delta", "adapter")
+DELTA = "delta"
+"""The folder of a run in which a transform's delta lies."""
+PLACES = (DELTA, "adapter")
 """Folders of a run in which its delta lies."""
 KINDS: dict[str, Any] = {}
 """The classes of deltas by the names of their kinds, as far as they are imported."""

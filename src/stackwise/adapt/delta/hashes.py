@@ -28,11 +28,14 @@ def module_of(model: Any) -> nn.Module:
     return module
 
 
-def state_hash(module: nn.Module) -> str:
+def state_hash(module: nn.Module, leave_out: tuple[str, ...] = ()) -> str:
     """16 hex digits of the SHA-256 over names, shapes and numbers, as they stand.
 
     Parameters and the buffers that a state dict holds, by name; tied ones once. Halves are looked
     at as float32, which holds each of them exactly.
+
+    Args:
+        leave_out: beginnings of names that do not count.
 
     Raises:
         ModelError: a parameter has no numbers (it is on torch's meta device).
@@ -42,7 +45,7 @@ def state_hash(module: nn.Module) -> str:
     state = module.state_dict(keep_vars=True)
     for name in sorted(state):
         value = state[name]
-        if not isinstance(value, Tensor) or id(value) in seen:
+        if not isinstance(value, Tensor) or id(value) in seen or name.startswith(leave_out):
             continue
         seen.add(id(value))
         if value.is_meta:

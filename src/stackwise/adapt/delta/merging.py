@@ -9,7 +9,7 @@ from typing import Any
 from stackwise.adapt.delta.contract import Delta
 from stackwise.adapt.delta.folders import delta_folder
 from stackwise.adapt.delta.hashes import module_of
-from stackwise.adapt.delta.standing import deltas_on
+from stackwise.adapt.delta.standing import deltas_on, weights_first
 from stackwise.errors import ModelError
 from stackwise.files import check_empty, whole_folder
 from stackwise.models import open_model, save_model
@@ -42,6 +42,9 @@ def merge_delta(
     found = [one if isinstance(one, Delta) else Delta.load(delta_folder(one)) for one in deltas]
     opened = open_model(model, dtype="auto")
     module: Any = module_of(opened)
+    for delta in found:
+        module = delta.prepared(module)
+    standing = [delta for delta in deltas_on(module) if not delta.in_weights]
     for delta in (*deltas_on(module), *found):
         delta.check_mergeable()
     if not hasattr(module, "save_pretrained"):
@@ -51,8 +54,11 @@ def merge_delta(
         )
     with whole_folder(out) as beside:
         with contextlib.ExitStack() as on:
-            for delta in found:
-                on.enter_context(delta.on(module, check=check))
+            for delta in standing:  # what is saved are weights
+                delta.take_off(module)
+                on.callback(delta.put, module, check=False)
+            for delta in weights_first([*standing, *found]):
+                on.enter_context(delta.merged(module, check=check and delta in found))
             save_model(module, beside)
         _lay_tokenizer(opened, [delta.folder for delta in found], beside)
     return out

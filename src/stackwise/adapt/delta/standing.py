@@ -1,7 +1,7 @@
 """Which deltas are on a model, and the base without them."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from torch import nn
@@ -26,9 +26,16 @@ def settle_all(model: Any) -> Any:
     on = deltas_on(model)
     for delta in on:
         delta.check_mergeable()
-    for delta in on:
+    for delta in weights_first(on):
         delta.merge(model)
     return model
+
+
+def weights_first(deltas: Sequence[Any]) -> list[Any]:
+    """Those that change weights, then those that stand beside them and are merged into what those
+    made.
+    """
+    return sorted(deltas, key=lambda delta: not delta.in_weights)
 
 
 @contextlib.contextmanager

@@ -17,22 +17,9 @@ from sklearn.svm import LinearSVC
 from torch import Tensor, nn
 
 from stackwise.build.cnn_svm.head import SVMHead, summed_cost
-from stackwise.learning.outputs import BESIDE
+from stackwise.learning.last_layer import called, inputs_of, labels_of
 
-ANSWERS = (*BESIDE, "labels", "y")
-"""What stands in a batch beside what a model is called with."""
 BLOCK = 256
-
-
-def called(model: nn.Module, batch: Mapping[str, Tensor]) -> Any:
-    """The output of a model for a batch, whose other entries are its labels and weights."""
-    inputs = {name: tensor for name, tensor in batch.items() if name not in ANSWERS}
-    return model(inputs["x"]) if set(inputs) == {"x"} else model(**inputs)
-
-
-def labels_of(batch: Mapping[str, Tensor]) -> Tensor:
-    """(B,) the class codes in a batch."""
-    return next(batch[name] for name in ("target", "labels", "y") if name in batch)
 
 
 def in_blocks(tensors: Mapping[str, Any]) -> Iterable[dict[str, Tensor]]:
@@ -51,18 +38,16 @@ def head_inputs(
     Returns:
         (n, d) float64, (n,) int64, (n,) float64.
     """
-    seen: list[Tensor] = []
-    hook = head.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach()))
     was_training = model.training
     model.eval()
     labels, weights = [], []
     try:
-        for batch in batches:
-            called(model, batch)
-            labels.append(labels_of(batch))
-            weights.append(batch.get("weight", torch.ones(len(labels[-1]))))
+        with inputs_of(head) as seen:
+            for batch in batches:
+                called(model, batch)
+                labels.append(labels_of(batch))
+                weights.append(batch.get("weight", torch.ones(len(labels[-1]))))
     finally:
-        hook.remove()
         model.train(was_training)
     features = torch.cat(seen).double().cpu().numpy()
     return features, torch.cat(labels).cpu().numpy(), torch.cat(weights).double().cpu().numpy()

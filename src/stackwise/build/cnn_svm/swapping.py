@@ -16,9 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from stackwise.build.cnn_svm.head import SVMHead
-from stackwise.build.cnn_svm.posthoc import called, fit_machines, head_inputs, in_blocks, labels_of
+from stackwise.build.cnn_svm.posthoc import fit_machines, head_inputs, in_blocks
 from stackwise.errors import KnobError, ModelError
 from stackwise.layers.arguments import put_part
+from stackwise.learning.last_layer import called, labels_of, last_linear
 from stackwise.learning.outputs import batch_loss, margin_head
 from stackwise.learning.trainable import trainable
 from stackwise.training.batches import ArrayBatches
@@ -66,7 +67,7 @@ def swap_head(
         fitted is not None and not hasattr(model, "classes_")
     ):
         raise ModelError(f"swap_head takes a module or a fitted classifier, not {_named(model)}")
-    name, old = _last_linear(network, layer)
+    name, old = last_linear(network, layer, purpose="whose place machines could take")
     machines = SVMHead(
         old.in_features, old.out_features, norm=HEADS[head], C=C, reduction=reduction
     ).to(old.weight)
@@ -107,18 +108,6 @@ def svm_loss(model: nn.Module, batch: Any) -> Tensor:
     output = called(model, batch)
     scores = output if isinstance(output, Tensor) else output.logits
     return head.row_losses(scores, labels_of(batch)).mean() + head.row_penalty()
-
-
-def _last_linear(network: nn.Module, layer: str | None) -> tuple[str, nn.Linear]:
-    found = {n: m for n, m in network.named_modules() if isinstance(m, nn.Linear)}
-    if layer is not None and layer not in found:
-        raise ModelError(
-            f"{_named(network)} has no linear layer {layer!r}; it has {', '.join(found) or 'none'}"
-        )
-    if not found or (layer or next(reversed(found))) == "":
-        raise ModelError(f"{_named(network)} holds no linear layer whose place machines could take")
-    name = layer or next(reversed(found))
-    return name, found[name]
 
 
 def _named(model: Any) -> str:

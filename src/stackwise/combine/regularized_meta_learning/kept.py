@@ -15,12 +15,12 @@ from stackwise.catalog import cards
 from stackwise.combine.regularized_meta_learning.out_of_fold import Reader
 from stackwise.combine.regularized_meta_learning.stages.meta_models import OwnMember
 from stackwise.combine.regularized_meta_learning.stages.pipeline import Pipeline
-from stackwise.files import believing, replacing
+from stackwise.files import believing
 from stackwise.learning.learner import FORMAT, UNSEALED, read_record, write_record
 from stackwise.models import load_learner
 from stackwise.places import inside
 from stackwise.seals import check_seal
-from stackwise.tasks.table.estimators.kept import packed_as_data, read_skops
+from stackwise.tasks.table.estimators.kept import packed_as_data, read_skops, write_skops
 
 NO_DATA = ("estimators", "final_estimator", "meta", "cv", "meta_cv")
 """Knobs that may hold estimators or splitters."""
@@ -141,9 +141,7 @@ def _write_model(what: str, model: Any, folder: Path) -> None:
     if _is_ours(model):
         model.save(folder)
         return
-    packed = packed_as_data(what, model)
-    with replacing(folder / "model.skops") as beside:
-        beside.write_bytes(packed)
+    write_skops(folder, packed_as_data(what, model))
 
 
 def _read_model(folder: Path) -> Any:

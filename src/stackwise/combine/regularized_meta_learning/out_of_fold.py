@@ -17,6 +17,7 @@ from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import has_fit_parameter
 
 from stackwise.combine.regularized_meta_learning.stages.log_odds import from_decisions, from_labels
+from stackwise.combine.regularized_meta_learning.time_shares import TimeShares
 from stackwise.errors import DataError, KnobError
 from stackwise.tasks.labelled.folds import Folds
 from stackwise.training.session import current_session
@@ -111,9 +112,21 @@ def out_of_fold(
             )
 
     tasks = [(name, train, held) for name in models for train, held in folds]
+    # as many parts for joining, and again for fitting on all rows, as there are models
+    parts = len(tasks) + len(models) * (1 if keep_models else 2)
+    shares = TimeShares(parts, current_session().seconds_left()) if n_jobs in (None, 1) else None
     fits = Parallel(n_jobs=n_jobs, return_as="generator")(
         delayed(_fit_and_ask)(
-            name, clone(models[name]), readers[name], X, y, train, held, weight, keep_models
+            name,
+            clone(models[name]),
+            readers[name],
+            X,
+            y,
+            train,
+            held,
+            weight,
+            keep_models,
+            shares,
         )
         for name, train, held in tasks
     )
@@ -156,10 +169,11 @@ def _in_time(fits: Iterable[Any], models: int, folds: int, *, again: bool) -> It
 
 def _fit_and_ask(
     name: str, model: Any, reader: Reader, X: Any, y: np.ndarray, train: np.ndarray,
-    held: np.ndarray, weight: np.ndarray | None, keep_model: bool,
+    held: np.ndarray, weight: np.ndarray | None, keep_model: bool, shares: TimeShares | None,
 ) -> tuple[np.ndarray, Any]:  # fmt: skip
     part = None if weight is None else weight[train]
-    fit_one(name, model, _safe_indexing(X, train), y[train], part)
+    with current_session().within(None if shares is None else shares.next()):
+        fit_one(name, model, _safe_indexing(X, train), y[train], part)
     return reader.ask(model, _safe_indexing(X, held)), model if keep_model else None
 
 

@@ -19,11 +19,14 @@ from stackwise.errors import StackwiseError
 from stackwise.files import plain, write_json
 from stackwise.models import load_learner
 from stackwise.protocols import RunLike
+from stackwise.tasks.labelled.answers import Answers
 from stackwise.tasks.labelled.ensembles.joined import Joined
 from stackwise.tasks.labelled.ensembles.whole import fitted_on_all
 from stackwise.tasks.labelled.folds import Folds
 
 MODEL = "stack.json"
+JOINING = 0.5
+"""Share of the time that the meta-models may take; the rest is for members on all rows."""
 FEWEST_ROWS = 30
 """Fewer validation rows than this are too few for folds within folds."""
 
@@ -60,11 +63,12 @@ class Stacked(Joined):
         its folds are theirs.
 
         Args:
-            seconds: that fitting members on all rows may take; None for no limit.
+            seconds: that joining, and fitting members on all rows, may take; None for no limit.
 
         Raises:
             StackwiseError: there are too few validation rows.
         """
+        end = None if seconds is None else time.monotonic() + seconds
         first = next(iter(members.values())).predictions_on("validation")
         target = first["target"].to_numpy()
         if len(target) < FEWEST_ROWS:
@@ -82,10 +86,10 @@ class Stacked(Joined):
             classes=None if task.classes is None else list(task.classes), random_state=seed,
             **({} if own is None else {"meta_cv": own}),
         ).fit(
-            found, target[known], ordered="time" in task.options, few_is_fine=True
+            found, target[known], ordered="time" in task.options, few_is_fine=True,
+            seconds=None if end is None else JOINING * (end - time.monotonic()),
         )  # fmt: skip
         kept, again = {}, []
-        end = None if seconds is None else time.monotonic() + seconds
         for name in joined.kept_:
             kept[name] = load_learner(members[name].folder)
             took = float(members[name].record["seconds"]["fit"])
@@ -109,8 +113,8 @@ class Stacked(Joined):
         self.out_of_fold_rows_ = pd.DataFrame(index=rows[judged]), target[judged]
         by_class = hasattr(self, "classes_")
         self.out_of_fold_ = (
-            (self.classes_[found.argmax(1)], found) if by_class else (found, None)
-        )  # fmt: skip
+            Answers(self.classes_[found.argmax(1)], found) if by_class else Answers(found)
+        )
 
     def _answer(self, X: Any) -> np.ndarray:
         found = {name: self._of(member, X) for name, member in self.members.items()}

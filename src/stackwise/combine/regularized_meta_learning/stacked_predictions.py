@@ -68,6 +68,7 @@ class StackedPredictions:
         groups: Any = None,
         ordered: bool = False,
         few_is_fine: bool = False,
+        seconds: float | None = None,
     ) -> Self:
         """Fit the stages on predictions of rows that the models did not learn from.
 
@@ -77,6 +78,7 @@ class StackedPredictions:
             groups: (n,) rows of one group are never parted.
             ordered: rows are in the order of time, and are predicted from earlier ones alone.
             few_is_fine: go on, with a note, where all models are copies of one.
+            seconds: that the meta-models may take; None for no limit.
 
         Raises:
             DataError: a model's predictions cannot be used; it is named.
@@ -104,7 +106,7 @@ class StackedPredictions:
         self.pipeline_ = Pipeline(names, self.knobs, classes).fit(
             found, target, weight=None if weight is None else weight / weight.mean(),
             groups=None if groups is None else np.asarray(groups), ordered=ordered,
-            seed=self.random_state, few_is_fine=few_is_fine,
+            seed=self.random_state, few_is_fine=few_is_fine, seconds=seconds,
         )  # fmt: skip
         return self
 

@@ -201,8 +201,14 @@ class RegularizedStacking(TransformerMixin, MetaEstimatorMixin, _BaseComposition
             self.oof_[known], rows.target[known], weight=weight, groups=groups, extra=extra,
             ordered=isinstance(self.cv, TimeSeriesSplit), seed=self.seed_,
             out_of_fold=not isinstance(self.cv, str), few_is_fine=self.estimators is None,
+            seconds=self._seconds_to_join(),
         )  # fmt: skip
         self.notes_ += self.pipeline_.notes_
+
+    def _seconds_to_join(self) -> float | None:
+        """What a limit leaves the meta-models: half, where kept base models are fitted again."""
+        left = current_session().seconds_left()
+        return left if left is None or not self.refit else left / 2
 
     def base_predictions(self, X: Any) -> np.ndarray:
         """What the kept base models say of new rows.

@@ -19,7 +19,8 @@ vision transformers and residual networks. Measurements are taken in the model's
 load it in float32: in bfloat16 the effects of late blocks can be smaller than the rounding.
 """
 
-from stackwise.probe.depth_efficiency.clean_run import CleanRun, evaluating
+from stackwise.layers.evaluating import evaluating
+from stackwise.probe.depth_efficiency.clean_run import CleanRun
 from stackwise.probe.depth_efficiency.entry import depth_efficiency
 from stackwise.probe.depth_efficiency.measurements.difficulty import (
     cosine_depth,

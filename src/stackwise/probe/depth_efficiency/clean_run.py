@@ -12,7 +12,6 @@ Differs from the authors' code, which runs the whole model once for every interv
 at a time: here a skip sweep costs half as many block calls, and they are batched.
 """
 
-import contextlib
 import functools
 import inspect
 from collections.abc import Iterator, Mapping
@@ -35,20 +34,6 @@ VALUES_AT_ONCE = 2**25
 """Output values (rows x tokens x classes) held at once: 128 MiB in float32."""
 
 SMALLEST = 1e-6
-
-
-@contextlib.contextmanager
-def evaluating(*models: nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradients; every module's own mode is put back on leaving."""
-    modes = [(module, module.training) for model in models for module in model.modules()]
-    for model in models:
-        model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 def tokens_of(stream: Tensor) -> Tensor:

@@ -9,7 +9,8 @@ import torch
 from stackwise.catalog import Knob, probe
 from stackwise.errors import DataError, KnobError, ModelError, nearest
 from stackwise.findings import Findings
-from stackwise.probe.depth_efficiency.clean_run import CleanRun, Example, evaluating
+from stackwise.layers.evaluating import evaluating
+from stackwise.probe.depth_efficiency.clean_run import CleanRun, Example
 from stackwise.probe.depth_efficiency.figures import bars, heat, lens_figure, lines
 from stackwise.probe.depth_efficiency.measurements.contribution import Contributions
 from stackwise.probe.depth_efficiency.measurements.lens import Lens

@@ -16,16 +16,10 @@ Unstructured zeros make the file smaller (`stackwise.sparse_files`), not dense k
 benchmarks/gradual-pruning.py measures from which sparsity on a sparse product pays on a CPU.
 """
 
+from stackwise.layers.masked_weights import attach, detach, kept_count, prunable, sparsity
 from stackwise.shrink.gradual_pruning.entry import gradual_pruning
-from stackwise.shrink.gradual_pruning.masks import (
-    global_masks,
-    kept_count,
-    magnitude_mask,
-    pattern_mask,
-    prunable,
-    sparsity,
-)
-from stackwise.shrink.gradual_pruning.rule import GradualRule, attach, detach
+from stackwise.shrink.gradual_pruning.masks import global_masks, magnitude_mask, pattern_mask
+from stackwise.shrink.gradual_pruning.rule import GradualRule
 from stackwise.shrink.gradual_pruning.schedule import Schedule, cubic_sparsity
 from stackwise.shrink.gradual_pruning.small_dense import small_dense
 

@@ -9,12 +9,13 @@ from torch import Tensor, nn
 
 from stackwise.catalog import Knob, transform
 from stackwise.errors import KnobError, ModelError
+from stackwise.layers.masked_weights import attach, detach, prunable
 from stackwise.learning.trainable import of_the_same_kind, trainable
-from stackwise.shrink.gradual_pruning.masks import Choice, layer_targets, prunable
-from stackwise.shrink.gradual_pruning.rule import GradualRule, attach, detach
+from stackwise.shrink.gradual_pruning.masks import Choice, layer_targets
+from stackwise.shrink.gradual_pruning.rule import GradualRule
 from stackwise.shrink.gradual_pruning.schedule import Schedule
 from stackwise.training import train
-from stackwise.training.knobs import placed, seeded, tuned
+from stackwise.training.knobs import floored, placed, seeded, tuned
 
 
 @transform(
@@ -26,7 +27,7 @@ from stackwise.training.knobs import placed, seeded, tuned
     floor={"min_steps": 500},
     presets={"quick": {"epochs": 1, "every": 10}, "standard": {}, "best": {"epochs": 30}},
     verified="tests/shrink/test_gradual_pruning.py",
-    shared=(tuned, placed, seeded),
+    shared=(floored, tuned, placed, seeded),
 )
 def gradual_pruning(
     model: Any,
@@ -58,9 +59,7 @@ def gradual_pruning(
     block: Annotated[list[int] | None, Knob("height, width of blocks that go together")] = None,
     pattern: Annotated[str | None, Knob("2:4 keeps 2 of each 4 neighbours")] = None,
     regrow: Annotated[bool, Knob("masked weights keep their value and may come back")] = True,
-    min_steps: Annotated[
-        int, Knob("steps that are taken at least: few rows take more passes than epochs", ge=0)
-    ] = 0,
+    min_steps: int,
     loss: Callable[..., Tensor] | None = None,
     epochs: int,
     batch_size: int | None,

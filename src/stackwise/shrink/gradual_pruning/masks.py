@@ -5,24 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from stackwise.errors import KnobError, ModelError
-
-
-def kept_count(numel: int, sparsity: float) -> int:
-    """How many of `numel` weights stay: round(numel (1 - s)), at least one."""
-    return max(1, round(numel * (1 - sparsity)))
-
-
-def _largest(scores: Tensor, count: int) -> Tensor:
-    """A mask with exactly `count` ones at the largest scores; of equal ones the first stay."""
-    flat = scores.flatten()
-    border = flat.kthvalue(flat.numel() - count + 1).values
-    mask = flat > border
-    ties = (flat == border).nonzero().flatten()
-    mask[ties[: count - int(mask.sum())]] = True
-    return mask.view(scores.shape)
+from stackwise.errors import KnobError
+from stackwise.layers.masked_weights import kept_count, largest
 
 
 def magnitude_mask(weight: Tensor, sparsity: float, block: tuple[int, int] = (1, 1)) -> Tensor:
@@ -37,14 +23,14 @@ def magnitude_mask(weight: Tensor, sparsity: float, block: tuple[int, int] = (1,
     """
     score = weight.detach().abs()
     if block == (1, 1):
-        return _largest(score, kept_count(score.numel(), sparsity))
+        return largest(score, kept_count(score.numel(), sparsity))
     height, width = block
     if score.ndim != 2 or score.shape[0] % height or score.shape[1] % width:
         raise KnobError(
             f"blocks of {height} x {width} do not fill a weight of shape {tuple(weight.shape)}"
         )
     pooled = score.unfold(0, height, height).unfold(1, width, width).mean((-2, -1))
-    chosen = _largest(pooled, kept_count(pooled.numel(), sparsity))
+    chosen = largest(pooled, kept_count(pooled.numel(), sparsity))
     return chosen.repeat_interleave(height, 0).repeat_interleave(width, 1)
 
 
@@ -64,7 +50,7 @@ def pattern_mask(weight: Tensor, kept: int, group: int) -> Tensor:
 def global_masks(weights: Mapping[str, Tensor], sparsity: float) -> dict[str, Tensor]:
     """Masks from one ranking over all weights together: the total count is exact."""
     flat = torch.cat([weight.detach().abs().flatten() for weight in weights.values()])
-    chosen = _largest(flat, kept_count(flat.numel(), sparsity))
+    chosen = largest(flat, kept_count(flat.numel(), sparsity))
     sizes = [weight.numel() for weight in weights.values()]
     return {
         name: part.view(weight.shape)
@@ -101,57 +87,6 @@ class Choice:
         }
 
 
-@dataclass
-class Place:
-    """A weight and every (module, attribute) that holds it: tied weights have several."""
-
-    parameter: nn.Parameter
-    holders: list[tuple[nn.Module, str]]
-
-
-def prunable(
-    model: nn.Module,
-    *,
-    include: Sequence[str] | None = None,
-    exclude: Sequence[str] = (),
-) -> dict[str, Place]:
-    """The weights to prune, by name; a tied weight once, under its first name.
-
-    By default every parameter of two dimensions or more whose own name begins with `weight` (or
-    ends with `_weight`): linear, convolution, embedding and recurrent weights, but no biases,
-    norms and scales.
-
-    Args:
-        include: regular expressions; only weights that one of them is found in.
-        exclude: regular expressions; weights that one of them is found in stay dense.
-
-    Raises:
-        ModelError: no weight is left; those that could be pruned are listed.
-    """
-    found: dict[int, tuple[str, Place]] = {}
-    for prefix, module in model.named_modules():
-        for attribute, parameter in module.named_parameters(recurse=False):
-            if parameter.ndim < 2 or not re.search(r"^weight|_weight$", attribute):
-                continue
-            name = f"{prefix}.{attribute}" if prefix else attribute
-            place = found.setdefault(id(parameter), (name, Place(parameter, [])))[1]
-            place.holders.append((module, attribute))
-    every = dict(found.values())
-    chosen = {
-        name: place
-        for name, place in every.items()
-        if (include is None or any(re.search(pattern, name) for pattern in include))
-        and not any(re.search(pattern, name) for pattern in exclude)
-    }
-    if not chosen:
-        listed = ", ".join(list(every)[:12]) or "none"
-        raise ModelError(
-            f"no weight matched include={include}, exclude={list(exclude)}; prunable weights are: "
-            f"{listed}"
-        )
-    return chosen
-
-
 def layer_targets(
     names: Sequence[str], sparsity: float, per_layer: Mapping[str, float] | None
 ) -> dict[str, float]:
@@ -169,17 +104,3 @@ def layer_targets(
                 raise KnobError(f"{name} matches two patterns, {matched[name]!r} and {pattern!r}")
             matched[name], targets[name] = pattern, own
     return targets
-
-
-def sparsity(model: nn.Module) -> dict[str, tuple[int, int, float]]:
-    """How sparse a model's weights are.
-
-    Returns:
-        name -> (weights, non-zeros, share of zeros), and `total` over the prunable weights.
-    """
-    counts = {
-        name: (place.parameter.numel(), int(place.parameter.count_nonzero()))
-        for name, place in prunable(model).items()
-    }
-    counts["total"] = (sum(n for n, _ in counts.values()), sum(z for _, z in counts.values()))
-    return {name: (total, left, 1 - left / total) for name, (total, left) in counts.items()}

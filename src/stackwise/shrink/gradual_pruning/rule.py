@@ -1,90 +1,19 @@
-"""The training rule: ordinary training of W * M, with masks M that change on a schedule.
-
-The product is a parametrization of torch, so that gradients are masked by themselves,
-dL/dW = M * dL/d(W * M), and any module works. What autograd does not do is done here: momentum and
-weight decay would still move a masked weight.
-"""
+"""The training rule: ordinary training of W * M, with masks M that change on a schedule."""
 
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
-from torch.optim import Optimizer
 
-from stackwise.shrink.gradual_pruning.masks import Choice, Place
+from stackwise.layers.masked_weights import Mask, Place
+from stackwise.shrink.gradual_pruning.masks import Choice
 from stackwise.shrink.gradual_pruning.schedule import Schedule
-from stackwise.training.rules import Backprop, Loop
+from stackwise.training.masked import MaskedBackprop
+from stackwise.training.rules import Loop
 
 
-class Mask(nn.Module):
-    """The parametrization W -> W * M.
-
-    M is a buffer, so that checkpoints hold it, of the weight's own type, so that the product needs
-    no cast.
-    """
-
-    kept: Tensor
-
-    def __init__(self, like: Tensor) -> None:
-        super().__init__()
-        self.register_buffer("kept", torch.ones_like(like))
-
-    @property
-    def mask(self) -> Tensor:
-        """bool, of the weight's shape: what stays."""
-        return self.kept.bool()
-
-    def set(self, mask: Tensor) -> None:
-        """Take another mask."""
-        self.kept.copy_(mask)
-
-    def forward(self, weight: Tensor) -> Tensor:
-        return weight * self.kept
-
-
-def attach(places: dict[str, Place]) -> dict[str, Mask]:
-    """Put a mask of ones on each weight; a tied weight's holders share one."""
-    masks = {}
-    for name, place in places.items():
-        masks[name] = Mask(place.parameter)
-        for module, attribute in place.holders:
-            parametrize.register_parametrization(module, attribute, masks[name], unsafe=True)
-            if isinstance(module, nn.RNNBase):
-                # recurrent layers compute with a list of their own, made anew before each pass
-                module.register_forward_pre_hook(_refresh_flat_weights)
-    return masks
-
-
-def _refresh_flat_weights(module: nn.Module, args: Any) -> None:
-    assert isinstance(module, nn.RNNBase)
-    module._flat_weights = [getattr(module, name) for name in module._flat_weights_names]
-
-
-def detach(places: dict[str, Place]) -> None:
-    """Bake W <- W * M into the weights and take the masks off; the original names are back."""
-    for place in places.values():
-        for module, attribute in place.holders:
-            order = list(module._parameters)
-            parametrize.remove_parametrizations(module, attribute, leave_parametrized=True)
-            _restore_order(module, attribute, order)
-        for module, _ in place.holders:
-            if isinstance(module, nn.RNNBase):
-                hooks = module._forward_pre_hooks
-                for key in [k for k, hook in hooks.items() if hook is _refresh_flat_weights]:
-                    del hooks[key]
-                module._flat_weights = [getattr(module, n) for n in module._flat_weights_names]
-
-
-def _restore_order(module: nn.Module, attribute: str, others: list[str]) -> None:
-    """Put a weight back before its bias, where constructors register it."""
-    if attribute == "weight":
-        for name in others:
-            module._parameters[name] = module._parameters.pop(name)
-
-
-class GradualRule(Backprop):
-    """`Backprop` on masked weights.
+class GradualRule(MaskedBackprop):
+    """`MaskedBackprop` whose masks tighten on the way.
 
     Args:
         masks, places: of `attach` and `prunable`, by weight.
@@ -107,12 +36,10 @@ class GradualRule(Backprop):
         regrow: bool = True,
         **training: Any,
     ) -> None:
-        super().__init__(loss, **training)
-        self.masks, self.places, self.targets = masks, places, targets
-        self.plan, self.initial, self.regrow = schedule, initial, regrow
+        super().__init__(loss, masks=masks, places=places, regrow=regrow, **training)
+        self.targets, self.plan, self.initial = targets, schedule, initial
         self.choice = choice or Choice()
         self.updates = set(schedule.updates)
-        self.frozen: dict[str, Tensor] = {}
         self.settled = False
 
     def step(self, loop: Loop, model: nn.Module, batch: Any) -> dict[str, Tensor]:
@@ -121,22 +48,6 @@ class GradualRule(Backprop):
             self.prune(loop.step)
         self.settled = loop.step >= self.plan.last
         return super().step(loop, model, batch)
-
-    def update(self, loop: Loop, optimizer: Optimizer) -> None:
-        """Step the optimizer, then put masked weights back where they were."""
-        if self.regrow:
-            resting = {name: self._frozen(name) for name in self.masks}
-        super().update(loop, optimizer)
-        with torch.no_grad():
-            for name, mask in self.masks.items():
-                weight = self.places[name].parameter
-                if self.regrow:
-                    weight.copy_(torch.where(mask.mask, weight, resting[name]))
-                else:
-                    weight.mul_(mask.kept)
-                    for value in optimizer.state[weight].values():
-                        if value.shape == weight.shape:
-                            value.mul_(mask.kept)
 
     def state(self) -> dict[str, Tensor]:
         """Whether the masks are final; the masks themselves are buffers of the model."""
@@ -160,9 +71,3 @@ class GradualRule(Backprop):
                 with torch.no_grad():
                     weights[name].mul_(mask)
         self.frozen = {}
-
-    def _frozen(self, name: str) -> Tensor:
-        """The values at which masked weights rest; unmasked places of it are not looked at."""
-        if name not in self.frozen:
-            self.frozen[name] = self.places[name].parameter.detach().clone()
-        return self.frozen[name]

@@ -15,6 +15,7 @@ one factor is inferred, and so are the modes beside `residual`. Differs from the
 model may teach, and any prefix of the chain answers.
 """
 
+from stackwise.learning.measuring import multiply_adds
 from stackwise.shrink.mamba_pkd.chain import (
     regression_loss,
     residual_loss,
@@ -22,7 +23,7 @@ from stackwise.shrink.mamba_pkd.chain import (
     start_at_zero,
     until_sure,
 )
-from stackwise.shrink.mamba_pkd.cost import multiply_adds, shares, width_of_cost, within_budget
+from stackwise.shrink.mamba_pkd.cost import shares, width_of_cost, within_budget
 from stackwise.shrink.mamba_pkd.entry import mamba_pkd
 from stackwise.shrink.mamba_pkd.learner import MambaClassifier
 from stackwise.shrink.mamba_pkd.network import Mamba, MambaBlock, decays

@@ -1,45 +1,8 @@
-"""What a network costs, counted in multiply-adds, and how wide the students of a chain can be.
-
-torch counts matrix products and convolutions of any network. In a selective scan at small widths
-these are the smaller part: the scan's own work is added.
-"""
+"""What the students of a chain may cost, in multiply-adds, and how wide they can be."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
-
-import torch
-from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from stackwise.errors import ModelError
-from stackwise.layers.s6 import S6
-
-
-@torch.no_grad()
-def multiply_adds(network: nn.Module, *inputs: Tensor) -> int:
-    """Multiply-adds of one call of any network; give it one example.
-
-    A multiply-add is two FLOPs, so that shares of the teacher's FLOPs are shares of these.
-    """
-    extra = 0
-
-    def add(layer: S6, given: tuple[Any, ...], _: object) -> None:
-        nonlocal extra
-        batch, length, _width = given[0].shape
-        extra += batch * layer.conv_and_scan_multiply_adds(length)
-
-    layers = [module for module in network.modules() if isinstance(module, S6)]
-    hooks = [layer.register_forward_hook(add) for layer in layers]
-    training = network.training
-    network.eval()
-    try:
-        with FlopCounterMode(display=False) as counter:
-            network(*inputs)
-    finally:
-        network.train(training)
-        for hook in hooks:
-            hook.remove()
-    return counter.get_total_flops() // 2 + extra
 
 
 def shares(students: int, *, first: float = 0.01, total: float = 0.63) -> list[float]:

@@ -6,7 +6,7 @@ from stackwise.catalog import Knob, transform
 from stackwise.errors import DataError, KnobError, ModelError
 from stackwise.protocols import Task
 from stackwise.shrink.mamba_pkd.learner import CARD, MambaClassifier
-from stackwise.training.knobs import placed, seeded, tuned
+from stackwise.training.knobs import floored, placed, seeded, taught, tuned
 
 
 @transform(
@@ -16,7 +16,7 @@ from stackwise.training.knobs import placed, seeded, tuned
     gives="learner",
     budget="epochs",
     floor={"min_steps": 300},
-    shared=(tuned, placed, seeded),
+    shared=(taught, floored, tuned, placed, seeded),
     **CARD,
 )
 def mamba_pkd(
@@ -28,10 +28,8 @@ def mamba_pkd(
         Literal["residual", "regress", "boosted", "independent", "classic"],
         Knob("what a student learns; classic is one student that costs as much as the chain"),
     ] = "residual",
-    distill_alpha: Annotated[
-        float, Knob("share of the labels in the loss; the rest is the teacher's", ge=0, le=1)
-    ] = 0.5,
-    temperature: Annotated[float, Knob("of distillation", gt=0)] = 2.0,
+    distill_alpha: float,
+    temperature: float,
     first: Annotated[float, Knob("cost of the first student over the teacher's", gt=0)] = 0.01,
     total: Annotated[float, Knob("cost of the chain over the teacher's", gt=0)] = 0.63,
     shrinkage: Annotated[float, Knob("what each student's answer counts", gt=0, le=1)] = 1.0,
@@ -44,9 +42,7 @@ def mamba_pkd(
     augment: Annotated[
         Literal["none", "shift", "photo", "strong"], Knob("how training pictures are varied")
     ] = "none",
-    min_steps: Annotated[
-        int, Knob("steps that a student takes at least, where epochs are fewer", ge=0)
-    ] = 0,
+    min_steps: int,
     threads: Annotated[int | None, Knob("threads of the CPU", ge=1)] = None,
     epochs: int,
     lr: float,
@@ -62,7 +58,7 @@ def mamba_pkd(
         model: the teacher: a fitted learner, an estimator of anyone, or a module that gives logits
             or probabilities. It is not changed.
         data: a loaded task of pictures, or (X, y).
-        epochs: passes over the data for each student; lr, weight_decay: of each.
+        epochs: passes over the data for each student; lr, weight_decay, min_steps: of each.
 
     Returns:
         a fitted `MambaClassifier`: with several students every prefix is a model.

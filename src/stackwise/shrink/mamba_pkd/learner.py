@@ -11,10 +11,11 @@ from torch import nn
 from stackwise.catalog import Knob, learner
 from stackwise.errors import KnobError, ModelError
 from stackwise.learning.labelled_rows import LabelledRows
+from stackwise.learning.measuring import multiply_adds
 from stackwise.learning.outputs import mean_values, through_network
 from stackwise.models import open_model
 from stackwise.shrink.mamba_pkd.chain import Mode, until_sure
-from stackwise.shrink.mamba_pkd.cost import multiply_adds, shares, width_of_cost, within_budget
+from stackwise.shrink.mamba_pkd.cost import shares, width_of_cost, within_budget
 from stackwise.shrink.mamba_pkd.network import Mamba, decays
 from stackwise.shrink.mamba_pkd.stage import StageLoss
 from stackwise.shrink.mamba_pkd.students import MambaChain, plan

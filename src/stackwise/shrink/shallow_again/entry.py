@@ -16,7 +16,7 @@ from stackwise.shrink.shallow_again.learner import CARD
 from stackwise.stack import Stack
 from stackwise.training import train
 from stackwise.training.distillation import TaughtBy, logits_of
-from stackwise.training.knobs import placed, seeded, tuned
+from stackwise.training.knobs import placed, seeded, taught, tuned
 from stackwise.training.rules import Backprop
 
 RECOUNTED = 50
@@ -27,7 +27,7 @@ RECOUNTED = 50
     "shallow-again",
     takes=("learner", "decoder", "vision", "module"),
     budget="epochs",
-    shared=(tuned, placed, seeded),
+    shared=(taught, tuned, placed, seeded),
     **CARD,
 )
 def shallow_again(
@@ -41,10 +41,8 @@ def shallow_again(
         int | None, Knob("blocks side by side; none: all in a row that keep the shape", ge=1)
     ] = None,
     fuse: Annotated[bool, Knob("one convolution for a group, where blocks allow it")] = True,
-    distill_alpha: Annotated[
-        float, Knob("share of the labels; the rest is what the deep one answered", ge=0, le=1)
-    ] = 0.5,
-    temperature: Annotated[float, Knob("of learning from the deep one", gt=0)] = 2.0,
+    distill_alpha: float,
+    temperature: float,
     loss: Callable[..., Tensor] | None = None,
     epochs: int,
     batch_size: int | None,
@@ -61,8 +59,8 @@ def shallow_again(
 
     Args:
         model: a fitted learner, a model of transformers, or any module with a list of blocks that
-            each return their input plus something. It is not changed. One that is cut already is
-            cut anew, and learns from its own answers.
+            each return their input plus something. It is not changed; what is made learns from it,
+            too. One that is cut already is cut anew, and learns from its own answers.
         data: what `stackwise.learning.trainable` takes; without it, or with epochs=0, nothing is
             trained. A module that returns a loss and no logits learns from the labels alone.
         loss: for a module whose batches give no `.loss`.

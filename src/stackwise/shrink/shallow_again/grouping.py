@@ -66,10 +66,10 @@ def groups_of(
 
 def in_container(stack: Stack, groups: list[list[int]]) -> list[list[int]]:
     """The groups as places in the list that holds the blocks, with what stands around them."""
-    found = stack._found
-    before = [[place] for place in range(found.start)]
-    after = [[place] for place in range(found.stop, len(found.container._modules))]
-    return before + [[found.start + i for i in one] for one in groups] + after
+    before, after = stack.margins
+    end = before + len(stack)
+    moved = [[before + i for i in one] for one in groups]
+    return [[i] for i in range(before)] + moved + [[i] for i in range(end, end + after)]
 
 
 def _check_alike(stack: Stack, group: list[int]) -> None:

@@ -21,7 +21,7 @@ from stackwise.shrink.vit_reparam.schedule import JoinSchedule, Order, Shape, se
 from stackwise.stack import Stack
 from stackwise.training import train
 from stackwise.training.distillation import TaughtBy, logits_of
-from stackwise.training.knobs import placed, seeded, tuned
+from stackwise.training.knobs import floored, placed, seeded, taught, tuned
 
 
 @transform(
@@ -30,7 +30,7 @@ from stackwise.training.knobs import placed, seeded, tuned
     takes=("learner", "vision"),
     budget="epochs",
     floor={"min_steps": 300},
-    shared=(joining_knobs, tuned, placed, seeded),
+    shared=(joining_knobs, taught, floored, tuned, placed, seeded),
     **CARD,
 )
 def vit_reparam(
@@ -45,16 +45,12 @@ def vit_reparam(
     order: str,
     mixing: str,
     pairwise: bool,
-    distill_alpha: Annotated[
-        float, Knob("share of the labels; the rest is what the model answered", ge=0, le=1)
-    ] = 0.5,
-    temperature: Annotated[float, Knob("of learning from the model itself", gt=0)] = 2.0,
+    distill_alpha: float,
+    temperature: float,
     schedule: Annotated[
         Literal["constant", "cosine", "linear"], Knob("how the learning rate falls")
     ] = "cosine",
-    min_steps: Annotated[
-        int, Knob("steps that are taken at least: few rows take more passes than epochs", ge=0)
-    ] = 0,
+    min_steps: int,
     loss: Callable[..., Tensor] | None = None,
     epochs: int,
     batch_size: int | None,
@@ -71,7 +67,7 @@ def vit_reparam(
 
     Args:
         model: a fitted vision transformer of this library, or a ViT, DeiT or DINOv2 of
-            transformers. It is not changed.
+            transformers. It is not changed; what is made learns from it, too.
         data: what `stackwise.learning.trainable` takes: a loaded task, for a learner (X, y), for a
             module batches.
         loss: for a module whose batches give no `.loss`.

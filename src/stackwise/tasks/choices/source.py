@@ -1,7 +1,6 @@
 """Read questions: a list of dicts, JSON lines, or a table with a column for each choice."""
 
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from stackwise.tasks.choices.options import (
     options_of,
 )
 from stackwise.tasks.language.content import is_given, text_of
-from stackwise.tasks.language.records import ENDINGS, is_saved_dataset, records_of
+from stackwise.tasks.language.records import ENDINGS, fields_of, is_saved_dataset, records_of
 
 
 @dataclass(frozen=True)
@@ -106,8 +105,7 @@ def _read(
 ) -> tuple[str, str, Options, Any]:
     """(which question, its text, its choices, its answer as the source has it)."""
     where = f"question {number + 1}" + (f" ({place})" if place else "")
-    if not isinstance(row, Mapping):
-        raise DataError(f"{where} is a {type(row).__name__}, not a set of fields")
+    row = fields_of(row, where)
     for field in (question, answer) if answered else (question,):
         if not is_given(row.get(field)):
             listed = ", ".join(map(str, list(row)[:8]))

@@ -2,24 +2,23 @@
 
 import json
 import os
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from stackwise.marks import ending, is_named, is_path
+from stackwise.marks import ending, first_entries, is_named, is_path
 
 ENDINGS = (
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", ".dib", ".webp", ".tif", ".tiff",
     ".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".avif", ".ico",
 )  # fmt: skip
 """Files that are pictures, by their lower-case names."""
+PICTURE = "picture"
+"""What a sample is called."""
 METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 """Tables that name the pictures beside them."""
 PARQUET = (".parquet", ".pq")
 IMAGE = b'"_type": "Image"'
 """How `datasets` says in JSON that a column holds pictures."""
-MOST = 200
-"""Entries of a folder that are looked at."""
 
 
 def recognises(source: Any) -> float:
@@ -47,18 +46,18 @@ def recognises(source: Any) -> float:
 
 
 def _folder(path: Path) -> float:
-    files, folders = _entries(path)
+    files, folders = first_entries(path)
     names = {file.name for file in files}
     if names & {"dataset_dict.json", "state.json"}:
         return 0.9 if any(_says_image(place) for place in (path, *folders)) else 0.0
     if "X.npy" in names:
         return 0.9
     pictures = any(file.suffix.lower() in ENDINGS for file in files)
-    below = [_entries(folder) for folder in folders]
+    below = [first_entries(folder) for folder in folders]
     within = any(
         file.suffix.lower() in ENDINGS
         for found, deeper in below
-        for file in (*found, *(one for place in deeper[:5] for one in _entries(place)[0]))
+        for file in (*found, *(one for place in deeper[:5] for one in first_entries(place)[0]))
     )
     if (pictures or within) and (
         names & set(METADATA) or any(file.name in METADATA for found, _ in below for file in found)
@@ -69,17 +68,6 @@ def _folder(path: Path) -> float:
     if any(file.suffix.lower() in PARQUET and IMAGE in _end(file) for file in files):
         return 0.9
     return 0.3 if pictures else 0.0
-
-
-def _entries(path: Path) -> tuple[list[Path], list[Path]]:
-    """The first files and folders in a folder that are not hidden; none where it is not read."""
-    try:
-        with os.scandir(path) as entries:
-            found = [entry for entry in islice(entries, MOST) if not entry.name.startswith(".")]
-    except OSError:
-        return [], []
-    folders = [Path(entry.path) for entry in found if entry.is_dir()]
-    return [Path(entry.path) for entry in found if not entry.is_dir()], folders
 
 
 def _says_image(folder: Path) -> bool:

@@ -8,7 +8,7 @@ task.score(y, learner.predict(X))
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import Annotated, Any, ClassVar, Literal, Self, cast
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -17,24 +17,21 @@ from torch.nn import functional
 
 from stackwise.catalog import Knob, task
 from stackwise.findings import Findings
-from stackwise.learning.metrics import Metric, Problem, metric_for
+from stackwise.learning.metrics import Metric
+from stackwise.learning.row_blocks import output_of
 from stackwise.protocols import Judged, Part, RunLike
 from stackwise.tasks.images import showing
 from stackwise.tasks.images.estimators.pixels import Pixels, for_transformers, statistics
-from stackwise.tasks.images.loading import Choices, fingerprint, load_parts
+from stackwise.tasks.images.loading import Choices, load_parts
 from stackwise.tasks.images.marks import recognises
 from stackwise.tasks.images.modules import ModuleOnPictures
 from stackwise.tasks.images.reading.holding import Pictures
 from stackwise.tasks.images.small import small_pictures
 from stackwise.tasks.images.writing import answer_rows, write_predictions
-from stackwise.tasks.labelled.choosing import FOLDS
-from stackwise.tasks.labelled.task import LabelledTask, class_codes
+from stackwise.tasks.labelled.samples import SampleTask
+from stackwise.tasks.labelled.task import class_codes
 from stackwise.tasks.table.loading import title_of
 from stackwise.training.batches import ArrayBatches
-
-FEW_PICTURES = 500
-"""Fewer training and validation pictures than this choose by folds: with more, copies of a network
-over folds would cost more than they tell."""
 
 
 @task(
@@ -42,7 +39,7 @@ over folds would cost more than they tell."""
     recognises=recognises,
     sample="photos/",
 )
-class ImagesTask(LabelledTask):
+class ImagesTask(SampleTask):
     """Pictures with a class each, parted into training, validation and test."""
 
     name: ClassVar[str] = "images"
@@ -110,25 +107,12 @@ class ImagesTask(LabelledTask):
             bad=bad,
         )  # fmt: skip
         loaded = load_parts(source, choices)
-        made = cls()
-        made.title = "pictures" if isinstance(source, tuple) else title_of(source)
-        made.target = target
-        made.problem = cast(Problem, "binary" if len(loaded.classes) == 2 else "multiclass")
-        made.metric = metric_for(made.problem, metric or "accuracy")
-        made.watched = None if metric is None else made.metric
-        made.options = choices.as_options(made.metric.name if metric else None)
-        made._parts, made._groups = dict(loaded.parts), loaded.groups
-        made.classes, made.names, made.notes = loaded.classes, loaded.names, loaded.notes
-        made.data_hash = fingerprint(loaded.parts, made.options)
-        made.check_metric()
+        title = "pictures" if isinstance(source, tuple) else title_of(source)
+        made = cls.of_parts(
+            loaded, title=title, target=target, metric=metric, options=choices.as_options
+        )
+        made.names = loaded.names
         return made
-
-    @property
-    def choosing_folds(self) -> int | None:
-        """Into how many folds pictures are parted to choose a method."""
-        found = super().choosing_folds
-        rows = sum(len(self._parts[part][1]) for part in ("train", "validation"))
-        return FOLDS if found is not None and rows < FEW_PICTURES else None
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -157,9 +141,7 @@ class ImagesTask(LabelledTask):
     def loss(self, model: torch.nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
         """Cross-entropy; the model maps pixels to (B, C) logits, or has these as `logits`."""
         inputs = {name: value for name, value in batch.items() if name != "target"}
-        output = model(**inputs)
-        logits = output if isinstance(output, Tensor) else output.logits
-        return functional.cross_entropy(logits.float(), batch["target"])
+        return functional.cross_entropy(output_of(model, inputs).float(), batch["target"])
 
     def judge(self, learner: Any, part: Part) -> Judged:
         """Score a fitted learner, or a module that was trained on this task's batches, on a part;
@@ -171,7 +153,7 @@ class ImagesTask(LabelledTask):
         found = super().judge(learner, part)
         if part != "test":
             return found
-        samples = showing.with_mistakes(found.samples, self.part("test")[0])
+        samples = showing.with_pictures(found.samples, self.part("test")[0])
         return replace(found, samples=samples)
 
     @classmethod

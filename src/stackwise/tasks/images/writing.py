@@ -14,10 +14,11 @@ import pandas as pd
 from stackwise.catalog import Knob
 from stackwise.protocols import RunLike
 from stackwise.tasks.images.reading.find import find_pictures
-from stackwise.tasks.images.reading.found import Found
+from stackwise.tasks.images.reading.holding import Pictures
 from stackwise.tasks.images.reading.loading import load_pictures
 from stackwise.tasks.labelled.answers import predict_frame
-from stackwise.tasks.labelled.writing import predictions_file
+from stackwise.tasks.labelled.found import Found
+from stackwise.tasks.labelled.writing import write_frames
 
 BLOCK = 1024
 
@@ -51,12 +52,7 @@ def write_predictions(
     Raises:
         DataError: the source cannot be read; nothing is left half written.
     """
-    count = 0
-    with predictions_file(Path(path), source, raw=raw) as writer:
-        for answers in _answers(learner, source, bad):
-            writer.write(answers)
-            count += len(answers)
-    return count
+    return write_frames(path, source, _answers(learner, source, bad), raw=raw)
 
 
 def answer_rows(
@@ -70,19 +66,31 @@ def answer_rows(
     return pd.concat(_answers(learner, source, bad), ignore_index=True)
 
 
-def _answers(learner: Any, source: Any, bad: Literal["error", "skip"]) -> Iterator[pd.DataFrame]:
-    """The answers, a block of pictures at a time."""
+def picture_blocks(
+    learner: Any, source: Any, bad: Literal["error", "skip"] = "error"
+) -> Iterator[tuple[list[str], Pictures, np.ndarray]]:
+    """The pictures of a source as a fitted estimator on pictures takes them, a block at a time.
+
+    Yields:
+        the names of a block, its pictures that can be read, and (n_good,) their places in it.
+    """
     found = find_pictures(source, labelled=False)
     channels, height, width = learner.image_shape_
     for start in range(0, len(found), BLOCK):
         block = _block(found, slice(start, start + BLOCK))
         pictures, good, _ = load_pictures(block, (height, width), channels, bad=bad)
+        yield list(block.names), pictures, good
+
+
+def _answers(learner: Any, source: Any, bad: Literal["error", "skip"]) -> Iterator[pd.DataFrame]:
+    """The answers, a block of pictures at a time."""
+    for names, pictures, good in picture_blocks(learner, source, bad):
         answers = predict_frame(learner, pictures)
         answers.index = pd.Index(good)
-        answers = answers.reindex(np.arange(len(block)))
-        answers.insert(0, "file", block.names)
+        answers = answers.reindex(np.arange(len(names)))
+        answers.insert(0, "file", names)
         yield answers
 
 
 def _block(found: Found, rows: slice) -> Found:
-    return Found(found.pictures[rows], found.names[rows])
+    return Found(found.samples[rows], found.names[rows])

@@ -20,7 +20,13 @@ from typing import Any
 from stackwise.errors import DataError
 from stackwise.tasks.instructions.marks import ANSWERED, ASKED
 from stackwise.tasks.language.content import is_given, text_of
-from stackwise.tasks.language.records import ENDINGS, Placed, is_saved_dataset, records_of
+from stackwise.tasks.language.records import (
+    ENDINGS,
+    Placed,
+    fields_of,
+    is_saved_dataset,
+    records_of,
+)
 
 ROLES = {
     "system": "system", "user": "user", "human": "user", "assistant": "assistant",
@@ -167,8 +173,7 @@ def _messages(where: str, row: Any, *, answered: bool = True) -> Messages:
     Args:
         answered: whether a pair must have its answer.
     """
-    if not isinstance(row, Mapping):
-        raise DataError(f"{where} is a {type(row).__name__}, not a set of fields")
+    row = fields_of(row, where)
     for field in TURNS:
         if is_given(row.get(field)) and row[field] != []:
             return _turns(where, field, row[field])

@@ -1,9 +1,14 @@
-"""Write a module that holds its whole preprocessing as an ONNX file."""
+"""Write a module that holds its whole preprocessing as an ONNX file.
+
+What the tasks share of it: a kind of data says how a fitted learner becomes such a module
+(`WrittenWhole`), and the file, the description beside it and the answer's form follow here.
+"""
 
 import contextlib
 import logging
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +16,62 @@ import torch
 from torch import Tensor, nn
 
 from stackwise.errors import ModelError, NotInstalled
-from stackwise.files import replacing
+from stackwise.files import replacing, write_json
+
+
+@dataclass(frozen=True)
+class WrittenWhole:
+    """A fitted learner as one module, and what is written of it.
+
+    Attributes:
+        module: raw inputs in, answer out. example: a few rows of each input, by name, in the order
+            of the module's arguments. output: the answer's name.
+        about: what the caller does before the module, as JSON.
+    """
+
+    module: nn.Module
+    example: Mapping[str, Tensor]
+    output: str
+    about: Mapping[str, Any]
+
+
+def export_whole(
+    reference: Any, path: Path | str, whole_of: Callable[[Any], WrittenWhole]
+) -> list[Path]:
+    """Write a fitted learner (or a run that holds one) as an ONNX file and a JSON file beside it.
+
+    Args:
+        whole_of: makes the module of a learner, or refuses one that cannot be written.
+
+    Returns:
+        The two files.
+
+    Raises:
+        ModelError: the path ends otherwise, or the learner cannot be written; it is named.
+    """
+    path = Path(path)
+    check_ending(path)
+    whole = whole_of(opened(reference))
+    write_onnx(whole.module.eval(), whole.example, whole.output, path)
+    write_json(path.with_suffix(".json"), whole.about)
+    return [path, path.with_suffix(".json")]
+
+
+def answered(output: Tensor, *, classes: bool) -> Tensor:
+    """The answer in what a network gives, (B, C) float64, or (B, k, C) of k members.
+
+    Args:
+        classes: the outputs are logits, and the answer is probabilities; a single logit is the
+            log-odds of the second class.
+
+    Returns:
+        (B, C), or (B, 2) of a single logit: the mean over members.
+    """
+    if classes:
+        if output.shape[-1] == 1:
+            output = torch.cat([torch.zeros_like(output), output], -1)
+        output = output.softmax(-1)
+    return output.mean(1) if output.ndim == 3 else output
 
 
 def opened(reference: Any) -> Any:

@@ -83,9 +83,8 @@ def split_parts(
         parts = _parts(labels)
     for name, share in (("train", 1.0), ("validation", validation), ("test", test)):
         if share and not len(getattr(parts, name)):
-            raise DataError(
-                f"the {name} part would be empty: {rows:,} rows are too few to split by {how}"
-            )
+            counted = "1 row is" if rows == 1 else f"{rows:,} rows are"
+            raise DataError(f"the {name} part would be empty: {counted} too few to split by {how}")
     return parts
 
 

@@ -7,7 +7,6 @@ nothing here looks at it but `part("test")`.
 
 import copy
 import inspect
-import time
 import warnings
 from collections.abc import Callable
 from typing import Any, ClassVar, Literal, Self
@@ -19,12 +18,14 @@ from stackwise.errors import DataError, nearest
 from stackwise.learning.labelled_rows import taken
 from stackwise.learning.metrics import Metric, Problem, score
 from stackwise.protocols import Judged, Part, RunLike
-from stackwise.tasks.labelled.answers import Answers, answer_frame, ask
+from stackwise.tasks.described import described
+from stackwise.tasks.labelled.answers import answer_frame, ask
 from stackwise.tasks.labelled.choosing import choosing_folds, halves, stopping_rows
 from stackwise.tasks.labelled.counted import CountedRows
 from stackwise.tasks.labelled.ensembles.bagged import Bagged
 from stackwise.tasks.labelled.folds import fold_numbers
 from stackwise.tasks.labelled.rows import joined, numbers_of, size_of
+from stackwise.training.session import cost_clock
 
 
 class LabelledTask:
@@ -99,15 +100,15 @@ class LabelledTask:
     def judge(self, learner: Any, part: Part) -> Judged:
         """Score a fitted learner on a part; a bagged one's validation answers are out of fold."""
         X, y = self.part(part)
-        began = time.perf_counter()
+        began = cost_clock()
         if part == "validation" and hasattr(learner, "out_of_fold_"):
             X, y = learner.out_of_fold_rows_
-            answers = Answers(*learner.out_of_fold_)
+            answers = learner.out_of_fold_
         else:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", CountedRows)  # said when the data was loaded
                 answers = ask(learner, X)
-        seconds = time.perf_counter() - began
+        seconds = cost_clock() - began
         table = answer_frame(learner, answers)
         table.insert(0, "row", numbers_of(X))
         table.insert(1, "target", y)
@@ -277,19 +278,12 @@ class LabelledTask:
 
     def describe(self) -> dict[str, Any]:
         """What a run records about its data, as JSON."""
-        return {
-            "name": self.title,
-            "task": self.name,
-            "target": self.target,
-            "problem": self.problem,
-            "classes": None if self.classes is None else [str(name) for name in self.classes],
-            "shares": self._class_shares(),
-            "rows": {part: len(y) for part, (_, y) in self._parts.items()},
-            "metric": self.metric.name,
-            "options": self.options,
-            "notes": self.notes,
-            "hash": self.data_hash,
-        }
+        return described(
+            self,
+            {part: len(y) for part, (_, y) in self._parts.items()},
+            classes=None if self.classes is None else [str(name) for name in self.classes],
+            shares=self._class_shares(),
+        )
 
 
 def wants(learner: Any, name: str) -> bool:
@@ -329,7 +323,7 @@ def _one_sample_seconds(learner: Any, X: Any) -> float:
     seconds = []
     for i in range(5):
         one = taken(X, np.array([i % len(X)]))
-        began = time.perf_counter()
+        began = cost_clock()
         learner.predict(one)
-        seconds.append(time.perf_counter() - began)
+        seconds.append(cost_clock() - began)
     return sorted(seconds)[len(seconds) // 2]

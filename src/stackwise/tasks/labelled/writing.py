@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,18 @@ def predictions_file(path: Path, source: Any, *, raw: bool) -> "Iterator[Predict
             yield writer
     except OSError as error:
         raise DataError(f"{path} cannot be written: {error.strerror or error}") from error
+
+
+def write_frames(
+    path: Path | str, source: Any, frames: Iterable[pd.DataFrame], *, raw: bool
+) -> int:
+    """Write frames of answers one after another, as `predictions_file`; returns the rows."""
+    count = 0
+    with predictions_file(Path(path), source, raw=raw) as writer:
+        for frame in frames:
+            writer.write(frame)
+            count += len(frame)
+    return count
 
 
 class PredictionWriter:

@@ -34,6 +34,20 @@ Placed = tuple[str, Any]
 """(where it stands, the record): the place is empty where it is a member of a list."""
 
 
+def fields_of(record: Any, where: str) -> Mapping[str, Any]:
+    """A record that has fields.
+
+    Args:
+        where: it stands, for the message.
+
+    Raises:
+        DataError: it is something else.
+    """
+    if not isinstance(record, Mapping):
+        raise DataError(f"{where} is a {type(record).__name__}, not a set of fields")
+    return record
+
+
 def records_of(source: Any) -> Iterator[Placed]:
     """The records of a file, a folder that `datasets` saved, a list or a frame.
 
@@ -210,14 +224,9 @@ def _arrow_batches(path: Path) -> Iterator[Any]:
 
 
 def _of_dataset(path: Path) -> Iterator[Placed]:
-    needs("datasets", path.name)
+    loaded = opened_dataset(str(path))
     import datasets
 
-    try:
-        loaded: Any = datasets.load_from_disk(str(path))
-    except Exception as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise DataError(f"the data set {path} cannot be loaded: {first}") from error
     if not isinstance(loaded, datasets.Dataset):
         names = list(loaded)
         if len(names) != 1:
@@ -228,6 +237,23 @@ def _of_dataset(path: Path) -> Iterator[Placed]:
         loaded = loaded[names[0]]
     for number, row in enumerate(loaded, start=1):
         yield f"row {number} of {path}", plain_value(row)
+
+
+def opened_dataset(source: str, *, hub: bool = False) -> Any:
+    """What `datasets` saved in a folder, or has on the hub: one data set, or several by the names
+    of their parts.
+
+    Raises:
+        NotInstalled: `datasets` is not here. DataError: it cannot be loaded.
+    """
+    needs("datasets", source)
+    import datasets
+
+    try:
+        return datasets.load_dataset(source) if hub else datasets.load_from_disk(source)
+    except Exception as error:
+        first = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise DataError(f"the data set {source} cannot be loaded: {first}") from error
 
 
 def _of_object(source: Any) -> list[Any]:

@@ -8,6 +8,7 @@ import numpy as np
 from stackwise.errors import DataError
 from stackwise.learning.metrics import Metric
 from stackwise.protocols import Part, RunLike
+from stackwise.tasks.described import described
 
 
 class LanguageTask:
@@ -40,19 +41,7 @@ class LanguageTask:
 
     def describe(self) -> dict[str, Any]:
         """What a run records about its data, as JSON."""
-        return {
-            "name": self.title,
-            "task": self.name,
-            "target": self.target,
-            "problem": self.problem,
-            "classes": None,
-            "shares": None,
-            "rows": self.rows(),
-            "metric": self.metric.name,
-            "options": self.options,
-            "notes": self.notes,
-            "hash": self.data_hash,
-        }
+        return described(self, self.rows())
 
 
 class PartedTask(LanguageTask):

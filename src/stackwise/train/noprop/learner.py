@@ -179,12 +179,14 @@ class NoPropKnobs(LabelledNetwork):
         """Train everything in one fit, or the blocks apart."""
         if not self._apart:
             return super().train(network, phases)
-        threads = self.threads
-        if threads is None and (self.workers > 1 or self.on):
-            threads = max(1, torch.get_num_threads() // self.workers)
-        blocks = Blocks(cast(NoPropStack, network), phases, self.training_options(), threads)
+        options = self.training_options()
+        limit = options.pop("time_limit")
+        blocks = Blocks(
+            names=[phase.name for phase in phases], stack=cast(NoPropStack, network),
+            phases=phases, options=options, threads=self.threads, workers=self.workers, on=self.on,
+        )  # fmt: skip
         with told(self.verbose):
-            made, fits = train_blocks(blocks, workers=self.workers, on=self.on)
+            made, fits = train_blocks(blocks, limit)
         self.history_ = [line for fit in fits for line in fit.history]
         self.best_epoch_ = 0
         late = sum(fit.stopped == "time" for fit in fits)

@@ -325,7 +325,7 @@ class Untuned(Tuned):
         """
         made = cls(model=model, remember=None)
         made._begin()
-        made._base = open_base(model)
+        made._base = causal_model(model)
         made.tokenizer_, _ = with_template(tokenizer_for(made._base, None, "prompts"))
         made.model_, made.history_, made.more_scores_ = made._base.eval(), [], {}
         return made
@@ -353,14 +353,22 @@ def open_base(reference: Any) -> Any:
     """A copy of the causal language model that is fine-tuned; an object is left alone.
 
     Raises:
+        ModelError: it is no causal language model, or a delta is on that cannot be merged.
+    """
+    return settle_all(causal_model(reference))  # it starts from the whole, with what is on
+
+
+def causal_model(reference: Any) -> Any:
+    """A copy of a causal language model, deltas on as they are; an object is left alone.
+
+    Raises:
         ModelError: it is no causal language model.
     """
     model = open_model(reference)
     model = getattr(model, "model_", model)
     if not getattr(model, "can_generate", lambda: False)() or model.config.is_encoder_decoder:
         raise ModelError(f"a {type(model).__name__} is no causal language model to fine-tune")
-    own = model if isinstance(reference, (str, Path)) else copy.deepcopy(model)
-    return settle_all(own)  # it starts from the whole, deltas that are on included
+    return model if isinstance(reference, (str, Path)) else copy.deepcopy(model)
 
 
 def general_text(name: str | None) -> str | None:

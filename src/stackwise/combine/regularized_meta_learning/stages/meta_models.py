@@ -15,6 +15,7 @@ from sklearn.base import clone
 
 from stackwise.combine.regularized_meta_learning.stages.log_odds import to_probabilities
 from stackwise.combine.regularized_meta_learning.stages.penalised import LeastSquares, Logistic
+from stackwise.combine.regularized_meta_learning.time_shares import TimeShares
 from stackwise.errors import KnobError, nearest
 from stackwise.tasks.labelled.folds import Folds
 
@@ -113,6 +114,7 @@ def fit_members(
     *,
     weight: np.ndarray | None = None,
     one_se: bool = False,
+    seconds: float | None = None,
 ) -> dict[str, Any]:
     """Choose the penalties on the inner folds, then fit on all rows.
 
@@ -122,6 +124,8 @@ def fit_members(
         inner: folds of these rows.
         meta: names of `KINDS`, and estimators of the user's own.
         one_se: the strongest penalty within one standard error of the best, not the best.
+        seconds: that this may take; where they do not suffice, weak penalties, whose fits come last
+            and take longest, are left out.
 
     Returns:
         `Member`s by their names, and `OwnMember`s by those of their classes.
@@ -136,26 +140,34 @@ def fit_members(
     whole = of(np.arange(len(target)))
     by_class = isinstance(whole, Logistic)
     losses: dict[float, np.ndarray] = {}
+    mixed = CLASS_RATIOS if by_class else RATIOS
+    own_ratios = {kind: {"ridge": (0.0,), "lasso": (1.0,)}.get(kind, mixed)
+                  for kind in meta if isinstance(kind, str)}  # fmt: skip
+    tried = {ratio for ratios in own_ratios.values() for ratio in ratios}
+    shares = TimeShares(len(tried) * len(parts) + len(own_ratios), seconds)
 
     def judged(ratio: float) -> np.ndarray:
         """(folds, G) losses of all penalties."""
         if ratio not in losses:
             penalties = _penalties(by_class, ratio)
-            losses[ratio] = np.array([h.losses(t.path(penalties, ratio)) for t, h in parts])
+            paths = [t.path(penalties, ratio, shares.next()) for t, _ in parts]
+            least = min(map(len, paths))
+            losses[ratio] = np.array(
+                [h.losses(path[:least]) for path, (_, h) in zip(paths, parts, strict=True)]
+            )
             if ratio == 0 and not by_class:
                 losses[ratio] = np.sqrt(losses[ratio])
         return losses[ratio]
 
     members: dict[str, Any] = {}
-    mixed = CLASS_RATIOS if by_class else RATIOS
-    for kind in (item for item in meta if isinstance(item, str)):
-        ratios = {"ridge": (0.0,), "lasso": (1.0,)}.get(kind, mixed)
+    for kind, ratios in own_ratios.items():
         ratio = min(ratios, key=lambda q: judged(q).mean(0).min())
         penalties = _penalties(by_class, ratio)[: _choose(judged(ratio), one_se) + 1]
         if ratio == 0 and not by_class:
             penalties = penalties[-1:]  # each of Ridge's fits stands alone
-        coef, bias = whole.path(penalties, ratio)[-1]
-        members[kind] = Member(float(penalties[-1]), ratio, mean, scale, coef, bias, by_class)
+        fits = whole.path(penalties, ratio, shares.next())
+        (coef, bias), penalty = fits[-1], float(penalties[len(fits) - 1])
+        members[kind] = Member(penalty, ratio, mean, scale, coef, bias, by_class)
     for item in (item for item in meta if not isinstance(item, str)):
         word = type(item).__name__.lower()
         same = sum(other.split("-")[0] == word for other in members)

@@ -34,6 +34,7 @@ from stackwise.combine.regularized_meta_learning.stages.projection import (
     condition_number,
     project,
 )
+from stackwise.combine.regularized_meta_learning.time_shares import TimeShares
 from stackwise.errors import DataError, KnobError, ModelError, RunError
 from stackwise.tasks.labelled.folds import Folds, held_out, make_folds
 
@@ -81,6 +82,7 @@ class Pipeline:
         extra: np.ndarray | None = None,
         out_of_fold: bool = False,
         few_is_fine: bool = False,
+        seconds: float | None = None,
     ) -> Self:
         """Fit the four stages.
 
@@ -92,6 +94,7 @@ class Pipeline:
             extra: (n, e) further columns for the meta-models.
             out_of_fold: it is known that no model saw its own rows, however good it is.
             few_is_fine: go on, with a note, where all models are copies of one.
+            seconds: that the meta-models may take; None for no limit.
 
         Raises:
             DataError: a column cannot be used; the sentence names it.
@@ -122,10 +125,12 @@ class Pipeline:
                 features[rows], target[rows], folds(self.knobs["inner_cv"], rows),
                 self.knobs["meta"], self.kind.solver(target[rows], counts[rows]),
                 weight=None if weight is None else weight[rows], one_se=self.knobs["one_se"],
+                seconds=shares.next(),
             )  # fmt: skip
 
         everything = np.arange(len(target))
         outer = folds(self.knobs["meta_cv"], everything)
+        shares = TimeShares(len(outer) + 1, seconds)
         self.members_: dict[str, Any] = {}
         if self.knobs["meta"]:
             empty = np.full((len(target), *predictions.shape[2:]), np.nan)

@@ -26,7 +26,8 @@ from torch import Tensor
 
 from stackwise.errors import DataError
 from stackwise.findings import Findings
-from stackwise.probe.depth_efficiency.clean_run import CleanRun, evaluating
+from stackwise.layers.evaluating import evaluating
+from stackwise.probe.depth_efficiency.clean_run import CleanRun
 from stackwise.probe.depth_efficiency.figures import difficulty_figure
 from stackwise.probe.depth_efficiency.measurements.skip import skip
 from stackwise.probe.depth_efficiency.prompts import answered, opened

@@ -20,7 +20,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from stackwise.probe.depth_efficiency.clean_run import CleanRun, evaluating, output_change, tiled
+from stackwise.layers.evaluating import evaluating
+from stackwise.probe.depth_efficiency.clean_run import CleanRun, output_change, tiled
 from stackwise.probe.depth_efficiency.prompts import answered, examples_of, opened
 from stackwise.stack import Stack
 

@@ -18,7 +18,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from stackwise.probe.depth_efficiency.clean_run import CleanRun, evaluating, tiled
+from stackwise.layers.evaluating import evaluating
+from stackwise.probe.depth_efficiency.clean_run import CleanRun, tiled
 from stackwise.probe.depth_efficiency.prompts import answered, opened
 from stackwise.probe.depth_efficiency.sublayers import Part
 from stackwise.stack import Stack

@@ -23,7 +23,8 @@ from torch import Tensor, nn
 
 from stackwise.errors import DataError, KnobError
 from stackwise.findings import Findings
-from stackwise.probe.depth_efficiency.clean_run import Example, evaluating, tokens_of
+from stackwise.layers.evaluating import evaluating
+from stackwise.probe.depth_efficiency.clean_run import Example, tokens_of
 from stackwise.probe.depth_efficiency.figures import map_figure
 from stackwise.probe.depth_efficiency.prompts import examples_of, opened
 from stackwise.stack import Stack

@@ -16,10 +16,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from stackwise.errors import ModelError
-from stackwise.files import write_json
 from stackwise.learning.outputs import margin_head
 from stackwise.tasks.images.estimators.learner import ImageLearner
-from stackwise.tasks.labelled.onnx_file import check_ending, opened, write_onnx
+from stackwise.tasks.labelled.onnx_file import WrittenWhole, answered, export_whole
 
 
 def export(reference: Any, path: Path | str) -> list[Path]:
@@ -34,16 +33,16 @@ def export(reference: Any, path: Path | str) -> list[Path]:
     Raises:
         ModelError: the model is none that can be written; it is named.
     """
-    learner = opened(reference)
+    return export_whole(reference, path, _whole)
+
+
+def _whole(learner: Any) -> WrittenWhole:
     if not isinstance(learner, ImageLearner):
         raise ModelError(f"a {type(learner).__name__} cannot be written as ONNX here")
-    path = Path(path)
-    check_ending(path)
-    whole = WholePictures(learner).eval()
+    whole = WholePictures(learner)
     channels, height, width = learner.image_shape_
     example = {"pixels": torch.zeros(2, channels, height, width)}
     output = "probability" if whole.logits else "margin"
-    write_onnx(whole, example, output, path)
     about = {
         "input": {"pixels": ["rows", channels, height, width]},
         "unit": "0 to 255" if learner.bytes_ else "as in training",
@@ -52,8 +51,7 @@ def export(reference: Any, path: Path | str) -> list[Path]:
         "output": output,
         "classes": learner.classes_.tolist(),
     }
-    write_json(path.with_suffix(".json"), about)
-    return [path, path.with_suffix(".json")]
+    return WrittenWhole(whole, example, output, about)
 
 
 class WholePictures(nn.Module):
@@ -78,6 +76,5 @@ class WholePictures(nn.Module):
         scaled = pixels / self.largest
         if self.enlarged:
             scaled = functional.interpolate(scaled, size=self.size, mode="nearest")
-        output: Tensor = self.network((scaled - self.mean) / self.std).double()
-        output = output.softmax(-1) if self.logits else output
-        return output.mean(1) if output.ndim == 3 else output
+        output: Tensor = self.network((scaled - self.mean) / self.std)
+        return answered(output.double(), classes=self.logits)

@@ -7,24 +7,21 @@
                 within 0..255 rounded. What is none of these (standardised pictures) is refused
     4 channels  the fourth is opacity, laid on white
 
-An .npz holds `X` and `y`, or one pair a part: X_train, y_train, train_images, train_labels, ...
-A folder holds X.npy and y.npy; X stays on the disk where it is uint8.
+An .npz holds what `stackwise.tasks.labelled.array_files` says. A folder holds X.npy and y.npy; X
+stays on the disk where it is uint8.
 """
 
-import math
-import re
-import zipfile
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
-import psutil
 
 from stackwise.errors import DataError
-from stackwise.tasks.images.reading.found import PARTS, Found, objects
+from stackwise.tasks.images.marks import PICTURE
+from stackwise.tasks.labelled.array_files import labels_beside, mapped, npz_arrays
+from stackwise.tasks.labelled.found import Found, objects
 
 CHANNELS = (1, 3, 4)
-KEY = re.compile(r"(?:(?P<before>[a-z]+)_)?(?P<what>x|images?|y|labels?)(?:_(?P<after>[a-z]+))?")
 BLOCK = 1024
 
 
@@ -37,7 +34,8 @@ def find_in_arrays(
         DataError: an array is no pictures, or labels are too few or too many.
     """
     found = as_pictures(pictures, channels_first=channels_first)
-    return Found(found, [str(row) for row in range(len(found))], _labels(labels, len(found)))
+    names = [str(row) for row in range(len(found))]
+    return Found(found, names, labels_beside(labels, len(found), PICTURE))
 
 
 def as_pictures(array: Any, *, channels_first: bool | None = None) -> np.ndarray:
@@ -126,37 +124,13 @@ def _on_white(array: np.ndarray) -> np.ndarray:
     return made
 
 
-def _labels(labels: Any, pictures: int) -> np.ndarray | None:
-    if labels is None:
-        return None
-    found = np.asanyarray(labels)
-    if found.ndim == 2 and found.shape[1] == 1:
-        found = found[:, 0]
-    if found.ndim != 1:
-        raise DataError(f"labels are one a picture, (n,); these are {found.shape}")
-    if len(found) != pictures:
-        raise DataError(f"there are {len(found):,} labels for {pictures:,} pictures")
-    return objects(found.tolist())
-
-
 def find_in_npz(path: Path, *, channels_first: bool | None = None) -> Found:
     """The pictures of an .npz file, in parts where its names say so.
 
     Raises:
         DataError: it is damaged, holds Python objects, no pictures, or more than memory holds.
     """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            sizes = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
-            pairs = _pairs(path, list(sizes))
-            wanted = [name for pair in pairs.values() for name in pair.values()]
-            needed = sum(_declared_bytes(archive, sizes[name]) for name in wanted)
-            _refuse_beyond_memory(path, needed)
-        with np.load(path, allow_pickle=False) as arrays:
-            read = {part: {what: arrays[name] for what, name in pair.items()}
-                    for part, pair in pairs.items()}  # fmt: skip
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, KeyError, NotImplementedError) as e:
-        raise _unreadable(path, e) from e
+    read = npz_arrays(path, PICTURE, "images?")
     founds = [
         find_in_arrays(pair["X"], pair.get("y"), channels_first=channels_first)
         for pair in read.values()
@@ -166,34 +140,12 @@ def find_in_npz(path: Path, *, channels_first: bool | None = None) -> Found:
     return _joined(path, dict(zip(read, founds, strict=True)))
 
 
-def _pairs(path: Path, names: list[str]) -> dict[str | None, dict[str, str]]:
-    """part (None: the whole) -> the names of its `X` and, where there are, `y`."""
-    pairs: dict[str | None, dict[str, str]] = {}
-    for name in names:
-        known = KEY.fullmatch(name.lower())
-        if known is None or (known["before"] and known["after"]):
-            continue
-        part = known["before"] or known["after"]
-        if part is not None and part not in PARTS:
-            continue
-        what = "X" if known["what"][0] in "xi" else "y"
-        if pairs.setdefault(PARTS.get(part or ""), {}).setdefault(what, name) != name:
-            raise DataError(
-                f"{path} holds {what} twice: {name} and {pairs[PARTS.get(part or '')][what]}"
-            )
-    whole = {part: pair for part, pair in pairs.items() if "X" in pair}
-    if not whole or (None in whole and len(whole) > 1):
-        listed = ", ".join(names[:8]) or "nothing"
-        raise DataError(f"{path} holds {listed}; pictures are called X and their labels y")
-    return whole
-
-
 def _joined(path: Path, founds: dict[str | None, Found]) -> Found:
     """Parts as one; those with a label only where all have."""
-    shapes = {np.asarray(found.pictures).shape[1:] for found in founds.values()}
+    shapes = {np.asarray(found.samples).shape[1:] for found in founds.values()}
     if len(shapes) > 1:
         raise DataError(f"the parts of {path} hold pictures of different shapes: {sorted(shapes)}")
-    pictures = np.concatenate([np.asarray(found.pictures) for found in founds.values()])
+    pictures = np.concatenate([np.asarray(found.samples) for found in founds.values()])
     labels = [found.labels for found in founds.values() if found.labels is not None]
     if labels and len(labels) < len(founds):
         lacking = next(part for part, found in founds.items() if found.labels is None)
@@ -203,32 +155,6 @@ def _joined(path: Path, founds: dict[str | None, Found]) -> Found:
     return Found(pictures, names, np.concatenate(labels) if labels else None, objects(parts))
 
 
-def _declared_bytes(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> int:
-    """What an array takes, by its own header: a few bytes may unpack to anything."""
-    with archive.open(info) as file:
-        return _header_bytes(file)
-
-
-def _header_bytes(file: IO[bytes]) -> int:
-    version = np.lib.format.read_magic(file)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else (
-        np.lib.format.read_array_header_2_0
-    )  # fmt: skip
-    shape, _, dtype = read(file)
-    if dtype.hasobject:
-        raise ValueError("it holds Python objects, which are not read")
-    return math.prod(shape) * dtype.itemsize
-
-
-def _refuse_beyond_memory(path: Path, needed: int) -> None:
-    free = psutil.virtual_memory().available
-    if needed > free:
-        raise DataError(
-            f"{path} unpacks to {needed / 2**30:,.1f} GiB and {free / 2**30:,.1f} GiB of memory "
-            "are free; keep X as X.npy in a folder, from which it is read in pieces"
-        )
-
-
 def find_in_npy(path: Path, *, channels_first: bool | None = None) -> Found:
     """The pictures of a folder with X.npy and y.npy, or of one .npy file, without labels.
 
@@ -236,24 +162,9 @@ def find_in_npy(path: Path, *, channels_first: bool | None = None) -> Found:
         DataError: a file is damaged or holds Python objects.
     """
     if not path.is_dir():
-        return find_in_arrays(_mapped(path), channels_first=channels_first)
+        return find_in_arrays(mapped(path), channels_first=channels_first)
     labels = path / "y.npy"
     return find_in_arrays(
-        _mapped(path / "X.npy"), _mapped(labels) if labels.is_file() else None,
+        mapped(path / "X.npy"), mapped(labels) if labels.is_file() else None,
         channels_first=channels_first,
     )  # fmt: skip
-
-
-def _mapped(path: Path) -> np.ndarray:
-    """An array that stays on the disk."""
-    try:
-        found: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise _unreadable(path, error) from error
-    return found
-
-
-def _unreadable(path: Path, error: Exception) -> DataError:
-    if isinstance(error, DataError):
-        return error
-    return DataError(f"{path} cannot be read: {str(error).partition(chr(10))[0]}")

@@ -14,7 +14,7 @@ formats of pixels are opened: pillow would run Ghostscript on a PostScript file.
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -26,6 +26,8 @@ from stackwise.tasks.images.reading.sizes import Size, fitted
 
 Content = Path | bytes | np.ndarray
 """A picture that is not decoded yet: a file, its bytes, or (H, W, C) uint8."""
+Contents = Sequence[Content] | np.ndarray
+"""Many of them: a list, a column that is unpacked row by row, or an array (n, H, W, C) uint8."""
 Channels = Literal[1, 3]
 MODES: dict[int, str] = {1: "L", 3: "RGB"}
 FORMATS = ("AVIF", "BMP", "DIB", "GIF", "ICO", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from stackwise.errors import DataError, nearest
-from stackwise.tasks.images.marks import ENDINGS, PARQUET
+from stackwise.tasks.images.marks import ENDINGS, PARQUET, PICTURE
 from stackwise.tasks.images.reading import metadata
 from stackwise.tasks.images.reading.arrays import find_in_arrays, find_in_npy, find_in_npz
-from stackwise.tasks.images.reading.folders import find_in_folders
-from stackwise.tasks.images.reading.found import PARTS, Found, some
 from stackwise.tasks.images.reading.records import find_in_datasets, find_in_parquet
+from stackwise.tasks.labelled.folders import find_in_folders
+from stackwise.tasks.labelled.found import PARTS, Found, some
 
 HUB = "hf://"
 
@@ -105,7 +105,7 @@ def _in_folder(
                 "part, such as train.parquet"
             )
         return find_in_parquet(dict(zip(parquet, parts)), target, needed=needed)
-    return find_in_folders(folder)
+    return find_in_folders(folder, ENDINGS, PICTURE)
 
 
 def _named(name: str, ending: str) -> Found:

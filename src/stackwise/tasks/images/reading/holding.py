@@ -7,8 +7,7 @@ from typing import overload
 import numpy as np
 
 from stackwise.errors import DataError
-from stackwise.tasks.images.reading.decode import Channels, decode
-from stackwise.tasks.images.reading.found import Contents
+from stackwise.tasks.images.reading.decode import Channels, Contents, decode
 from stackwise.tasks.images.reading.sizes import Size
 from stackwise.tasks.images.reading.threads import ahead, begin, finish
 

@@ -10,11 +10,11 @@ import numpy as np
 import xxhash
 
 from stackwise.errors import DataError
-from stackwise.tasks.images.reading.decode import BadPicture, Channels, look
-from stackwise.tasks.images.reading.found import Contents, Found, count
+from stackwise.tasks.images.reading.decode import BadPicture, Channels, Contents, look
 from stackwise.tasks.images.reading.holding import Packed, Pictures
 from stackwise.tasks.images.reading.sizes import Size, asked_size, common_size, shown
 from stackwise.tasks.images.reading.threads import begin, finish
+from stackwise.tasks.labelled.found import Found, count
 
 MEMORY = 2 << 30
 SHARE_OF_BAD = 0.01
@@ -49,15 +49,15 @@ def load_pictures(
     if not len(found):
         raise DataError("there is no picture")
     size, channels, notes = _shape(found, image_size, channels)
-    whole = _as_they_are(found.pictures, size, channels)
+    whole = _as_they_are(found.samples, size, channels)
     if whole is not None:
         rows = np.arange(len(whole))
         return Pictures(whole, rows, _hashes(whole)), rows, notes
-    packed = Packed(found.pictures, found.names, size, channels)
+    packed = Packed(found.samples, found.names, size, channels)
     needed = int(np.prod(packed.shape))
     held = np.empty(packed.shape, np.uint8) if needed <= memory else None
     hashes, broken = _decode_once(packed, held)
-    notes += _judge(broken, len(found), bad)
+    notes += told_broken(broken, len(found), bad)
     if held is None:
         notes.append(
             f"{len(found):,} pictures of {shown(size)} take {needed / 2**30:.3g} GiB, more than "
@@ -76,8 +76,8 @@ def _shape(
         raise DataError(f"pictures have 1 channel (grey) or 3 (RGB), not {channels}")
     if image_size is not None and channels is not None:
         return asked_size(image_size), channels, []
-    if isinstance(found.pictures, np.ndarray):
-        _, height, width, deep = found.pictures.shape
+    if isinstance(found.samples, np.ndarray):
+        _, height, width, deep = found.samples.shape
         sizes, grey = [(height, width)], deep == 1
     else:
         sizes, grey = _headers(found)
@@ -94,7 +94,7 @@ def _headers(found: Found) -> tuple[list[Size], bool]:
     def read(piece: slice) -> None:
         for row in range(piece.start, piece.stop):
             try:
-                header = look(found.pictures[row], name=found.names[row])
+                header = look(found.samples[row], name=found.names[row])
                 sizes[row], colours[row] = (header.height, header.width), not header.grey
             except BadPicture as error:
                 errors[row] = error
@@ -140,7 +140,7 @@ def _hashes(pictures: np.ndarray) -> np.ndarray:
     return np.array(found, np.uint64)
 
 
-def _judge(broken: dict[int, BadPicture], total: int, bad: OnBad) -> list[str]:
+def told_broken(broken: dict[int, BadPicture], total: int, bad: OnBad) -> list[str]:
     """A note about what cannot be read.
 
     Raises:

@@ -14,9 +14,9 @@ from pathlib import Path, PurePosixPath
 import pandas as pd
 
 from stackwise.errors import DataError
-from stackwise.tasks.images.marks import METADATA
-from stackwise.tasks.images.reading.folders import part_folders, pictures_below, readable
-from stackwise.tasks.images.reading.found import (
+from stackwise.tasks.images.marks import ENDINGS, METADATA, PICTURE
+from stackwise.tasks.labelled.folders import files_below, part_folders, readable
+from stackwise.tasks.labelled.found import (
     LABEL,
     PARTS,
     Found,
@@ -78,7 +78,7 @@ def find_beside(
         parts = parts_of(firsts)
     else:
         parts = objects(frame["_part"])
-    below = pictures_below(folder)
+    below = files_below(folder, ENDINGS, PICTURE)
     unnamed = len(set(below.files) - set(paths))
     if unnamed:
         notes.append(f"{count(unnamed, 'picture')} not named in {what}, left out")

@@ -16,9 +16,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from stackwise.errors import DataError
-from stackwise.optional import needs
 from stackwise.tasks.images.reading.decode import BadPicture, Content
-from stackwise.tasks.images.reading.found import PARTS, Found, labels_among, objects, some
+from stackwise.tasks.labelled.found import PARTS, Found, labels_among, objects, some
+from stackwise.tasks.language.records import opened_dataset
 from stackwise.tasks.table.source import read_table
 
 
@@ -97,13 +97,9 @@ def find_in_datasets(source: str, target: str | None, *, hub: bool, needed: bool
         NotInstalled: `datasets` is not here.
         DataError: it cannot be loaded, or as for `find_in_parquet`.
     """
-    needs("datasets", source)
+    loaded = opened_dataset(source, hub=hub)
     import datasets
 
-    try:
-        loaded: Any = datasets.load_dataset(source) if hub else datasets.load_from_disk(source)
-    except Exception as error:
-        raise DataError(f"the data set {source} cannot be loaded: {_first_line(error)}") from error
     parts = {None: loaded} if isinstance(loaded, datasets.Dataset) else dict(loaded)
     tables = [part.with_format("arrow")[:] for part in parts.values()]
     named = [None if name is None else PARTS.get(str(name).lower()) for name in parts]
@@ -117,7 +113,7 @@ def _found(
     tables: list[pa.Table], parts: list[str | None], root: Path | None, target: str | None,
     what: str, needed: bool,
 ) -> Found:  # fmt: skip
-    column = _picture_column(tables[0].schema, what)
+    column = picture_column(tables[0].schema, what)
     if any(table.schema.names != tables[0].schema.names for table in tables):
         raise DataError(f"the parts of {what} have different columns")
     try:
@@ -139,12 +135,12 @@ def _found(
     )
 
 
-def _picture_column(schema: pa.Schema, what: str) -> str:
+def picture_column(schema: pa.Schema, what: str) -> str:
     """The column of pictures: the one that `datasets` calls so, of bytes and path, or of bytes.
 
     Of several, the one called image.
     """
-    features = _features(schema)
+    features = features_of(schema)
     declared = [name for name in schema.names if features.get(name, {}).get("_type") == "Image"]
     structs = [
         one.name for one in schema
@@ -162,7 +158,7 @@ def _picture_column(schema: pa.Schema, what: str) -> str:
     raise DataError(f"{what} has no column of pictures; it has {some(schema.names, 8)}")
 
 
-def _features(schema: pa.Schema) -> dict[str, Any]:
+def features_of(schema: pa.Schema) -> dict[str, Any]:
     """What `datasets` wrote of each column; nothing where it did not."""
     try:
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
@@ -174,7 +170,7 @@ def _features(schema: pa.Schema) -> dict[str, Any]:
 def _class_names(schema: pa.Schema) -> dict[str, list[str]]:
     return {
         name: [str(one) for one in of["names"]]
-        for name, of in _features(schema).items()
+        for name, of in features_of(schema).items()
         if of.get("_type") == "ClassLabel" and isinstance(of.get("names"), list)
     }
 

@@ -1,6 +1,6 @@
 """Cross-validated bagging: k copies of a learner, each fitted without one fold, averaged.
 
-    prediction(x)  = 1 / k sum_i f_i(x)          probabilities for classes
+    prediction(x)  = 1 / k sum_i f_i(x)          probabilities of classes, or margins
     out of fold    = f_i(x) for the rows x of fold i, which f_i has not learned from
 
 All training and validation rows are parted into k folds; copy i learns from the others, and stops
@@ -10,7 +10,6 @@ can be bagged, so that a comparison stays fair.
 """
 
 import copy
-import time
 import warnings
 from pathlib import Path
 from typing import Any, Self
@@ -18,15 +17,22 @@ from typing import Any, Self
 import numpy as np
 
 from stackwise.catalog import ensemble
+from stackwise.errors import OutOfTime
 from stackwise.files import read_json, remove, write_json
 from stackwise.learning.labelled_rows import taken
 from stackwise.models import load_learner
 from stackwise.progress import part_of
 from stackwise.shapes import NUMBER
+from stackwise.tasks.labelled.answers import Answers
 from stackwise.tasks.labelled.counted import CountedRows
 from stackwise.tasks.labelled.ensembles.joined import Joined
 from stackwise.tasks.labelled.rows import joined
-from stackwise.training.session import Session, current_session, session
+from stackwise.training.session import Session, cost_clock, current_session, session
+
+OVERSHOT = 1.5
+"""Times its share of a limit that a copy has to take before it is asked whether the rest fits."""
+LATE = 5.0
+"""Seconds that all copies together may end late: what a short limit does to a quick method."""
 
 
 @ensemble("bagged", title="Copies of a learner over folds", tasks=("table",))
@@ -34,7 +40,7 @@ class Bagged(Joined):
     """Copies of a learner over folds.
 
     Attributes:
-        out_of_fold_: predictions (n,) and probabilities (n, C) or None, of `out_of_fold_rows_`.
+        out_of_fold_: the answers for `out_of_fold_rows_`.
         seconds_: what fitting all copies took.
     """
 
@@ -50,6 +56,9 @@ class Bagged(Joined):
         Args:
             task: a loaded task.
             folds: (n,) the fold of each training and then each validation row.
+
+        Raises:
+            OutOfTime: copies cannot be as quick as the session's time limit wants them.
         """
         (X, y), (Z, z) = task.part("train"), task.part("validation")
         samples, target = joined([X, Z]), np.concatenate([y, z])
@@ -84,19 +93,26 @@ class Bagged(Joined):
                 outer.on_event(part_of(event, fold, count, "fold"))
 
         member = copy.deepcopy(self.learner)
-        began = time.perf_counter()
-        with session(
-            folder=folder, resume=outer.resume, on_event=told,
-            time_limit=None if left is None else max(left, 1.0) / (count - fold),
-        ):  # fmt: skip
+        began = cost_clock()
+        share = None if left is None else max(left, 1.0) / (count - fold)
+        with session(folder=folder, resume=outer.resume, on_event=told, time_limit=share):
             (X, y), (Z, z) = given
             member.fit(X, y, validation=(Z, z) if len(z) else None, **options)
-        seconds = time.perf_counter() - began
+        seconds = cost_clock() - began
         self.seconds_ += seconds
         if folder is not None:
             member.save(folder)
             write_json(folder / "fold.json", {"seconds": seconds})  # last: the copy is complete
             remove(folder / "checkpoint")
+        more, after = count - fold - 1, outer.seconds_left()
+        # the first copy may wait for what is imported or compiled once
+        late = fold > 0 and share is not None and seconds > OVERSHOT * share
+        if late and after is not None and more * seconds > after + LATE:
+            raise OutOfTime(
+                f"a copy took {seconds:.1f} s where its share of the time limit was {share:.1f} s, "
+                f"and {more} more do not fit into what is left; --resume with more time goes on "
+                "from here"
+            )
         return member
 
     def _predict_out_of_fold(self, samples: Any, target: np.ndarray, folds: np.ndarray) -> None:
@@ -108,7 +124,12 @@ class Bagged(Joined):
                 warnings.simplefilter("ignore", CountedRows)  # expected of rows held out
                 found[held] = self._of(member, taken(samples, held))
         self.out_of_fold_rows_ = samples, target
-        self.out_of_fold_ = (self.classes_[found.argmax(1)], found) if by_class else (found, None)
+        if not by_class:
+            self.out_of_fold_ = Answers(found)
+            return
+        said = self.classes_[found.argmax(1)]
+        margins = not hasattr(self, "predict_proba")
+        self.out_of_fold_ = Answers(said, None, found) if margins else Answers(said, found)
 
     def _answer(self, X: Any) -> np.ndarray:
         """The mean of the copies."""

@@ -13,7 +13,7 @@ from stackwise.learning.targets import classes_of_json
 from stackwise.models import load_learner
 from stackwise.places import inside
 from stackwise.seals import check_seal
-from stackwise.tasks.labelled.answers import predict_once
+from stackwise.tasks.labelled.answers import ask
 
 
 class Joined:
@@ -29,17 +29,21 @@ class Joined:
     notes_: list[str]
 
     def _answer(self, X: Any) -> np.ndarray:
-        """(n,) values, or (n, C) probabilities in the order of `classes_`."""
+        """(n,) values, or (n, C) probabilities or margins in the order of `classes_`."""
         raise NotImplementedError
 
     def predict(self, X: Any) -> np.ndarray:
-        """(n,) values, or the most probable class of each row."""
+        """(n,) values, or the most probable class of each row; of margins, that of the largest."""
         found = self._answer(X)
         return self.classes_[found.argmax(1)] if hasattr(self, "classes_") else found
 
     def __getattr__(self, name: str) -> Any:
-        if name == "predict_proba" and "classes_" in self.__dict__:
-            return self._answer
+        if name in ("predict_proba", "decision_function") and "classes_" in self.__dict__:
+            first = next(iter(self.members.values()))
+            if name == (
+                "predict_proba" if hasattr(first, "predict_proba") else "decision_function"
+            ):
+                return self._answer
         raise AttributeError(f"a {type(self).__name__.lower()} learner has no {name!r}")
 
     @property
@@ -48,17 +52,20 @@ class Joined:
         return next(iter(self.members.values())).contract_
 
     def _of(self, member: Any, X: Any) -> np.ndarray:
-        """The answer of one member; classes that it never saw get probability 0."""
-        values, probability = predict_once(member, X)
-        if probability is None and hasattr(self, "classes_"):
+        """The answer of one member; classes that it never saw get probability 0, or its least
+        margin of the row.
+        """
+        answers = ask(member, X)
+        if not hasattr(self, "classes_"):
+            return np.asarray(answers.prediction, dtype=np.float64)
+        values = answers.margin if answers.probability is None else answers.probability
+        if values is None:
             raise ModelError(
-                f"a {type(member).__name__} gives no probabilities, so that no mean of them can be "
-                "taken"
+                f"a {type(member).__name__} gives labels alone, of which no mean can be taken"
             )
-        if probability is None:
-            return np.asarray(values, dtype=np.float64)
-        found = np.zeros((len(probability), len(self.classes_)))
-        found[:, np.searchsorted(self.classes_, member.classes_)] = probability
+        unseen = values.min(axis=1, keepdims=True) if answers.probability is None else 0.0
+        found = np.broadcast_to(unseen, (len(values), len(self.classes_))).astype(np.float64)
+        found[:, np.searchsorted(self.classes_, member.classes_)] = values
         return found
 
     def _save_members(self, folder: Path, names: Iterable[str], **own: Any) -> None:

@@ -170,6 +170,26 @@ class LinearModel(SkopsKept):
         return max(sorted(scores), key=scores.__getitem__, default=1.0)
 
 
+class LinearClasses(ClassTarget, LinearModel):
+    """A linear model whose answer is a class."""
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """(n, C) probabilities, in the order of `classes_`."""
+        check_is_fitted(self, "estimator_")
+        features = self._matrix(self._read_samples(X, fit=False))
+        return np.asarray(self.estimator_.predict_proba(features))
+
+
+class LinearNumbers(NumberTarget, LinearModel):
+    """A linear model whose answer is a number."""
+
+    def predict(self, X: Any) -> np.ndarray:
+        """(n,) float64 predictions."""
+        check_is_fitted(self, "estimator_")
+        features = self._matrix(self._read_samples(X, fit=False))
+        return self._in_own_unit(np.asarray(self.estimator_.predict(features)))
+
+
 def _settled(model: Any, steps: int) -> bool:
     """Whether the solver ended by itself; of ridge regression scikit-learn does not tell."""
     taken = getattr(model, "n_iter_", None)
@@ -215,30 +235,18 @@ _LINEAR: dict[str, Any] = {
 
 
 @baseline("linear", problem="regression", **_LINEAR)
-class LinearRegressor(NumberTarget, LinearLearner):
+class LinearRegressor(LinearNumbers, LinearLearner):
     """Ridge regression on scaled numbers and one-hot categories, its penalty cross-validated."""
 
     def __init__(self) -> None:
         """A linear model for a number."""
 
-    def predict(self, X: Any) -> np.ndarray:
-        """(n,) float64 predictions."""
-        check_is_fitted(self, "estimator_")
-        features = self._matrix(self._read_samples(X, fit=False))
-        return self._in_own_unit(np.asarray(self.estimator_.predict(features)))
-
 
 @baseline("linear", problem="classification", **_LINEAR)
-class LinearClassifier(ClassTarget, LinearLearner):
+class LinearClassifier(LinearClasses, LinearLearner):
     """Logistic regression on scaled numbers and one-hot categories, its penalty cross-validated."""
 
     shared_knobs: ClassVar[tuple[Any, ...]] = (linear_knobs, table_knobs, class_knobs)
 
     def __init__(self) -> None:
         """A linear model for a class."""
-
-    def predict_proba(self, X: Any) -> np.ndarray:
-        """(n, C) probabilities, in the order of `classes_`."""
-        check_is_fitted(self, "estimator_")
-        features = self._matrix(self._read_samples(X, fit=False))
-        return np.asarray(self.estimator_.predict_proba(features))

@@ -23,10 +23,9 @@ import torch
 from torch import Tensor, nn
 
 from stackwise.errors import ModelError
-from stackwise.files import write_json
 from stackwise.learning.outputs import margin_head
 from stackwise.tasks.labelled import values
-from stackwise.tasks.labelled.onnx_file import check_ending, opened, write_onnx
+from stackwise.tasks.labelled.onnx_file import WrittenWhole, answered, export_whole
 from stackwise.tasks.table.estimators.learner import TableLearner
 from stackwise.tasks.table.features.contract import _CYCLES as CYCLES
 from stackwise.tasks.table.features.contract import FeatureContract
@@ -66,7 +65,10 @@ def export(reference: Any, path: Path | str) -> list[Path]:
     Raises:
         ModelError: the model is none that can be written; it is named.
     """
-    learner = opened(reference)
+    return export_whole(reference, path, _whole)
+
+
+def _whole(learner: Any) -> WrittenWhole:
     if not isinstance(learner, TableLearner) and not hasattr(learner, "as_tensors"):
         raise ModelError(
             f"a {type(learner).__name__} cannot be written as ONNX here: networks, kept trees and "
@@ -77,12 +79,8 @@ def export(reference: Any, path: Path | str) -> list[Path]:
         raise ModelError(
             f"column {name!r} holds several values in a cell, which cannot be written as ONNX here"
         )
-    path = Path(path)
-    check_ending(path)
-    whole = WholeModel(learner).eval()
-    write_onnx(whole, whole.example(), whole.output_name, path)
-    write_json(path.with_suffix(".json"), description(learner, whole))
-    return [path, path.with_suffix(".json")]
+    whole = WholeModel(learner)
+    return WrittenWhole(whole, whole.example(), whole.output_name, description(learner, whole))
 
 
 class WholeModel(nn.Module):
@@ -158,12 +156,7 @@ class WholeModel(nn.Module):
         numeric = torch.cat(parts, 1) if parts else like[:, :0].float()
         categorical = torch.cat(codes, 1) if codes else like[:, :0].long()
         output: Tensor = self.network(numeric, categorical).double()
-        if self.by_class:
-            if output.shape[-1] == 1:  # the log-odds of the second class
-                output = torch.cat([torch.zeros_like(output), output], -1)
-            output = output.softmax(-1)
-        if output.ndim == 3:
-            output = output.mean(1)
+        output = answered(output, classes=self.by_class)
         return output if self.by_class else output[:, 0] * self.target_scale + self.target_mean
 
     def scaled(self, numbers: Tensor) -> Tensor:

@@ -50,9 +50,7 @@ class SkopsKept(LabelledEstimator):
     """A scikit-learn estimator behind samples that are read. Fitted: `estimator_`."""
 
     def _write(self, folder: Path) -> dict[str, Any]:
-        packed = _packed(self.estimator_)
-        with replacing(folder / "model.skops") as beside:
-            beside.write_bytes(packed)
+        write_skops(folder, _packed(self.estimator_))
         return super()._write(folder)
 
     def _read(self, folder: Path, record: Mapping[str, Any]) -> None:
@@ -136,6 +134,12 @@ def _number(
         node["file"] = names[part] = new
     for item in node.values():
         _number(item, numbers, objects, names)
+
+
+def write_skops(folder: Path, packed: bytes) -> None:
+    """Write what was packed as `model.skops`."""
+    with replacing(folder / "model.skops") as beside:
+        beside.write_bytes(packed)
 
 
 def read_skops(folder: Path) -> Any:

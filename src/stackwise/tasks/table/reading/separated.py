@@ -233,8 +233,8 @@ def _unparsed(path: Path, error: Exception) -> Exception:
 def not_encoded(path: Path, encoding: str | None) -> str:
     """What to say where the bytes are not in the encoding."""
     if encoding:
-        return f"{path} is not in the encoding {encoding}; try utf-8 or latin-1"
-    return f"{path} is not in UTF-8; say its encoding, such as latin-1"
+        return f"{path} is not in the encoding {encoding}; try --encoding utf-8 or latin-1"
+    return f"{path} is not in UTF-8; say its encoding, such as --encoding latin-1"
 
 
 def no_repeats(path: Path | str, names: Collection[str]) -> None:

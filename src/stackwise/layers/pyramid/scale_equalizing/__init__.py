@@ -1,0 +1,1 @@
+"""Convolutions over the levels of a pyramid (arXiv 2005.03101)."""

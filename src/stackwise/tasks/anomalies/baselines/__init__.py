@@ -1,0 +1,1 @@
+"""What every comparison on a series includes."""

@@ -1,0 +1,1 @@
+"""Read a series of several channels, whole or piece by piece."""

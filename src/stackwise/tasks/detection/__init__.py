@@ -1,0 +1,1 @@
+"""The detection task: find the objects in a picture, a box and a class of each."""

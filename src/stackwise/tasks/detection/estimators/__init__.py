@@ -1,0 +1,1 @@
+"""What detectors share: the estimator, the network of backbone, neck and head, and its training."""

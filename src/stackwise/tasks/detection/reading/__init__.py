@@ -1,0 +1,1 @@
+"""Read annotated pictures: COCO, Pascal VOC, YOLO and `datasets`."""

@@ -1,0 +1,1 @@
+"""What is made of found boxes: scores, files and pictures."""

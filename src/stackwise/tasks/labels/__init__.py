@@ -1,0 +1,1 @@
+"""The task of labels: texts with a class each."""

@@ -1,0 +1,1 @@
+"""What a comparison on labelled texts includes besides the methods."""

@@ -1,0 +1,1 @@
+"""Scenes of several bands, whose pixels are parted into units: a map."""

@@ -1,0 +1,1 @@
+"""What learners that make maps of scenes share."""

@@ -1,0 +1,1 @@
+"""A map: made strip by strip, filtered, scored, written, drawn."""

@@ -1,0 +1,1 @@
+"""Retrieval: documents, ranked by how well they answer a query."""

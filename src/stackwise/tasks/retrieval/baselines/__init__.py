@@ -1,0 +1,1 @@
+"""What a comparison of searches includes besides the methods."""

@@ -1,0 +1,1 @@
+"""The task on series: what is measured moment by moment, as whole series or ahead of time."""

@@ -1,0 +1,1 @@
+"""What a comparison on series includes besides the methods."""

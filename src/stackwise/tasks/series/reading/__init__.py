@@ -1,0 +1,1 @@
+"""How series are read, of whichever form their source is."""

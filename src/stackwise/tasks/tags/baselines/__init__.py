@@ -1,0 +1,1 @@
+"""What a comparison on tagged texts includes besides the methods."""

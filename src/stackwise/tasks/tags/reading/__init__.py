@@ -1,0 +1,1 @@
+"""How tagged texts are read."""
