@@ -1,0 +1,1 @@
+"""From influences between units to the lattice of what they depend on."""
