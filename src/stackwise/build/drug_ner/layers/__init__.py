@@ -1,0 +1,1 @@
+"""What layers learn before a network does, and what stands on top of it."""

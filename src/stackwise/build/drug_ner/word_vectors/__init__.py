@@ -1,0 +1,1 @@
+"""Where the vectors of words come from, and how they are kept."""
