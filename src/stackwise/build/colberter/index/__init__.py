@@ -1,0 +1,1 @@
+"""The index: one folder of segments, mapped from the disk, that grows, forgets and is compacted."""

@@ -1,0 +1,1 @@
+"""The model: whole words, both reductions, and how words match."""

@@ -1,0 +1,1 @@
+"""Pages: why a document was found, word by word; and a search of one's own in a browser."""
