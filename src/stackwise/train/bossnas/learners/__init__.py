@@ -1,0 +1,1 @@
+"""The search as estimators: on pictures, on tables and on series."""
