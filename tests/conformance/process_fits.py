@@ -38,7 +38,10 @@ def knobs(of: Card, entry: Entry, base: str) -> dict[str, Any]:
     """Quick ones in float32, without dropout, whose draws depend on where a row lies in its part of
     a batch; for rows, batches of which each process gets a part of another size.
     """
-    plain: dict[str, Any] = {"device": "cpu", "model": base, "precision": "float32"}
+    plain: dict[str, Any] = {"device": "cpu", "precision": "float32"}
+    model = entry.knobs.get("model")
+    if model is not None and (model.required or model.default is not None):
+        plain["model"] = base
     if entry.problem is not None:
         plain["batch_size"] = 25
     if "dropout" in entry.knobs:

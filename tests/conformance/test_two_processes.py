@@ -55,9 +55,10 @@ def test_two_processes_learn_what_one_does(name: str, together: Path) -> None:
         shared = [
             column for column in range(alone["curve"].shape[1]) if column != OWN_ROWS.get(name)
         ]
-        # sums in another order: rounding, which Adam makes larger where a gradient is nearly 0
+        # sums in another order: rounding, which Adam makes larger where a gradient is nearly 0,
+        # epoch by epoch
         np.testing.assert_allclose(
-            found["curve"][:, shared], alone["curve"][:, shared], rtol=1e-4, atol=1e-5
+            found["curve"][:, shared], alone["curve"][:, shared], rtol=5e-4, atol=1e-5
         )
         for key, values in ((key, alone[key]) for key in alone if key != "curve"):
             np.testing.assert_allclose(found[key], values, rtol=1e-3, atol=1e-3, err_msg=key)
