@@ -24,6 +24,7 @@ from stackwise.train.bossnas import (
     rank_report,
     space_of,
 )
+from stackwise.train.bossnas.outcomes.peers import naswot
 from stackwise.train.bossnas.search.bootstrapping import (
     Pair,
     Prefix,
@@ -558,3 +559,17 @@ def test_a_good_ranking_is_positive():
     )
     assert 0 < found["spearman"] < 1 and found["pearson"] > 0
     assert rank_report([0, 0, 0], [1, 2, 3])["spearman"] == 0
+
+
+def test_naswot_counts_the_relus_that_agree():
+    space = own(blocks=[[{"relu": nn.ReLU, "nothing": nn.Identity}]])
+    given = torch.tensor([[1.0, 1.0, 1.0], [1.0, -1.0, -1.0]]).reshape(2, 3, 1).expand(2, 3, 2)
+    found = naswot(space, ((0,),), {"input": given})  # 6 agree with themselves, 2 of the two
+    assert found == pytest.approx(-math.log(6 * 6 - 2 * 2))
+    assert math.isnan(naswot(space, ((1,),), {"input": given}))
+
+
+def test_naswot_sees_what_follows_the_stem():
+    space = SMALL["operations"]
+    scores = {naswot(space, ((one,), (one,)), inputs_for(space)) for one in range(4)}
+    assert len(scores) == 4

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from stackwise.layers.evaluating import in_evaluation
 from stackwise.train.bossnas.network import build
@@ -88,21 +89,31 @@ def one_shot_ratings(
     return found
 
 
+class _Activity(TorchFunctionMode):
+    """Which ReLUs are on, wherever they are called from: a module, a function or a method."""
+
+    RELUS = (nn.functional.relu, torch.relu, torch.Tensor.relu, torch.relu_, torch.Tensor.relu_)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.on: list[Tensor] = []
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        found = func(*args, **(kwargs or {}))
+        if func in self.RELUS:
+            self.on.append((found.flatten(1) > 0).double())
+        return found
+
+
 @torch.no_grad()
 def naswot(space: Space, architecture: Architecture, batch: Inputs, seed: int = 0) -> float:
-    """How alike the ReLUs of an untrained network see different samples."""
+    """How alike the ReLUs of an untrained network see different samples; NaN where it has none."""
     network = _fresh(space, architecture, seed)
-    counts: list[Tensor] = []
-
-    def look(_: Any, given: Any, output: Tensor) -> None:
-        on = (output.flatten(1) > 0).float()
-        counts.append(on @ on.T + (1 - on) @ (1 - on).T)
-
-    hooks = [m.register_forward_hook(look) for m in network.modules() if isinstance(m, nn.ReLU)]
-    network(**batch)
-    for hook in hooks:
-        hook.remove()
-    kernel = torch.stack(counts).sum(0).double() if counts else torch.eye(2).double()
+    with _Activity() as seen:
+        network(**batch)
+    if not seen.on:
+        return float("nan")
+    kernel = torch.stack([on @ on.T + (1 - on) @ (1 - on).T for on in seen.on]).sum(0)
     return -float(torch.linalg.slogdet(kernel)[1])
 
 
