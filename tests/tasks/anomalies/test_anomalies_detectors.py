@@ -237,3 +237,14 @@ def test_events_are_joined_over_pieces(tmp_path, monkeypatch):
     events = tables[0][1]
     assert len(events) and (events["moments"] >= 1).all()
     assert events["moments"].sum() == tables[0][0]["alarm"].sum()
+
+
+@pytest.mark.parametrize("joint", [" ", "T"])
+def test_moments_are_written_as_the_source_writes_them(tmp_path, joint):
+    detector = ZScoreDetector(threshold=14.0).fit(X[:200])
+    detector.reading_ = AnomaliesTask.load(FRAME, time="timestamp", label="fault").series.reading
+    texts = FRAME["timestamp"].astype(str).str.replace(" ", joint)
+    FRAME.assign(timestamp=texts).to_csv(tmp_path / "new.csv", index=False)
+    write_predictions(tmp_path / "out.csv", detector, tmp_path / "new.csv")
+    found = pd.read_csv(tmp_path / "out.csv")["timestamp"]
+    assert found.tolist() == texts.tolist()

@@ -32,7 +32,7 @@ def write_predictions(path: Path | str, learner: Any, source: Any) -> int:
         source: what the detector learned from, in the same layout; files are streamed.
 
     Raises:
-        DataError: the source is broken, lacks a channel or has others.
+        DataError: the source is broken, or lacks a channel.
     """
     path = Path(path)
     reader = pieces(source, learner.reading_).expecting(learner.channels_)
@@ -40,7 +40,7 @@ def write_predictions(path: Path | str, learner: Any, source: Any) -> int:
     with predictions_file(path, source, raw=False) as writer:
         for piece in reader:
             errors = scorer.errors(piece)
-            times = written(piece.moments, reader.zone)
+            times = written(piece.moments, reader.zone, reader.joint)
             frame = answers(learner, piece, errors, times, learner.reading_.time or "moment")
             writer.write(frame)
             events.put(frame, errors, times)

@@ -139,10 +139,12 @@ def moment_named(text: str, moments: np.ndarray, zone: str | None) -> float:
     return float(found.value)
 
 
-def written(moments: np.ndarray, zone: str | None) -> list[Any]:
-    """Moments as a reader knows them: ISO texts in their zone, or numbers."""
+def written(moments: np.ndarray, zone: str | None, joint: str = " ") -> list[Any]:
+    """Moments as a reader knows them: numbers, or ISO texts in their zone, `joint` between day and
+    time of day.
+    """
     if moments.dtype.kind == "f":
         return [int(one) if float(one).is_integer() else float(one) for one in moments]
     stamps = pd.to_datetime(moments, utc=True)
     stamps = stamps.tz_convert(zone) if zone else stamps.tz_localize(None)
-    return [one.isoformat(sep=" ") for one in stamps]
+    return [one.isoformat(sep=joint) for one in stamps]

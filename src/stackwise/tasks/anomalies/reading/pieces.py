@@ -8,6 +8,7 @@ that memory does not grow with the file.
 
 import os
 import re
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,6 +28,8 @@ from stackwise.tasks.table.source import CHUNK, as_frame, read_chunks, read_tabl
 
 TIMED = re.compile(r"\d{4}-\d{2}-\d{2}|\d{1,2}:\d{2}")
 """A date or a time of day."""
+JOINED = re.compile(r"\d{4}-\d{2}-\d{2}T")
+"""A date with its time of day behind a T."""
 LOOKED_AT = 10_000
 """Moments at the start of a series whose median distance is its usual one."""
 
@@ -102,6 +105,7 @@ class Pieces:
         reading: as it was told, with the usual distance of two moments once that is known.
         channels: the names of the channels, in their order.
         zone: the time zone of the moments, where they have one.
+        joint: what stands between day and time of day in the source's texts, a space or a T.
         attrs: what a named series says of itself.
     """
 
@@ -111,6 +115,7 @@ class Pieces:
         self.frames, self.reading, self.attrs = frames, reading, attrs
         self.channels: list[str] = []
         self.zone: str | None = None
+        self.joint = " "
         self._row = 1
         self._last: Any = None
         self._tail: pd.DataFrame | None = None
@@ -166,10 +171,10 @@ class Pieces:
                 )
             strange = [name for name in found if name not in self._wanted]
             if strange:
-                raise DataError(
-                    f"{strange[0]!r} is no channel that the detector learned "
-                    f"({', '.join(self._wanted[:8])}): leave that column out"
-                )
+                warnings.warn(
+                    f"columns that the detector did not learn are left out: "
+                    f"{', '.join(strange[:8])}", stacklevel=2
+                )  # fmt: skip
             return list(self._wanted)
         if not found:
             raise DataError("there is no channel beside the columns that were named")
@@ -239,6 +244,7 @@ class Pieces:
             raise DataError(f"there is no column {name!r}; there is {_listed(frame)}")
         moments, zone = moments_of(frame[name], self._row)
         self.zone = self.zone or zone
+        self.joint = "T" if JOINED.match(str(frame[name].iloc[0])) else " "
         return moments, frame[name]
 
     def _jumps(self, moments: np.ndarray, before: Any) -> np.ndarray:
