@@ -196,3 +196,8 @@ def test_a_column_is_what_the_learner_read_it_as(call):
     assert {c["column"]: c["kind"] for c in TableTask.load("t.csv", target="y").columns}["day"] == (
         "number"
     )
+
+
+def test_an_option_that_nobody_has_is_told_before_its_value_is_taken_for_data(command):
+    code, _, err = command("compare", "wine", "--methods", "tabm", "--out", "out")
+    assert code == 2 and err == "Error: no such option --methods. Did you mean '--method'?\n"

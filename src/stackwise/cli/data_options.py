@@ -12,7 +12,7 @@ with the options of that task alone.
 """
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar
 
@@ -21,7 +21,7 @@ from typer.core import TyperCommand
 
 from stackwise.catalog import FURTHER_VERBS, Card, TaskCard, card, cards, task_card, tasks
 from stackwise.cli.reading import recorded_task, sets
-from stackwise.errors import KnobError, StackwiseError
+from stackwise.errors import KnobError, StackwiseError, nearest
 from stackwise.knobs import KnobSpec
 from stackwise.tasks import called, choose_task, having_option
 
@@ -161,10 +161,10 @@ class DataCommand(TyperCommand):
         try:
             kind, specs = self.find(arguments, given, names)
         except StackwiseError:
-            if {"-h", "--help"} & set(given) or not arguments:
-                kind, specs = None, {}
-            else:
+            self._refuse_unknown(ctx, given, known)
+            if not {"-h", "--help"} & set(given) and arguments:
                 raise
+            kind, specs = None, {}
         self._refuse_strange(ctx, given, kind, specs)
         ctx.meta[PLACE] = Data(kind)
         ctx.meta[PLACE + " specs"] = specs
@@ -177,6 +177,16 @@ class DataCommand(TyperCommand):
             if value not in (None, (), False)
         }
         return left
+
+    def _refuse_unknown(self, ctx: Any, given: Iterable[str], known: Iterable[str]) -> None:
+        """Refuse an option that nobody has: what follows it may have been taken for the data."""
+        own = {word for one in super().get_params(ctx) for word in getattr(one, "opts", ())}
+        for word in given:
+            if word.startswith("--") and word != "--help" and word not in known:
+                hint = nearest(
+                    word, own | {flag(name) for of in tasks().values() for name in of.options}
+                )
+                raise KnobError(f"no such option {word}.{hint if 'mean' in hint else ''}")
 
     def _refuse_strange(
         self,

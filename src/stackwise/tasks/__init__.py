@@ -117,6 +117,8 @@ def choose_task(
     best = max(sure.values())
     first = [of for of in having if sure[of.name] == best]
     either = " or ".join(of.name for of in (first if best > 0 else having))
+    if best <= 0 and isinstance(source, (str, os.PathLike)) and not Path(source).exists():
+        raise DataError(_not_known(source))
     if best <= 0:
         raise DataError(f"{_not_known(source)} Or say what it is with --task {either}")
     if len(first) > 1:
@@ -133,4 +135,7 @@ def _not_known(source: Any) -> str:
     from stackwise import data
 
     known = [entry.name for entry in data.names()]
-    return f"there is no file, folder or data set {str(source)!r}.{nearest(str(source), known)}"
+    hint = nearest(str(source), known)
+    if "mean" not in hint:
+        hint = " `stackwise data` lists the data sets."
+    return f"there is no file, folder or data set {str(source)!r}.{hint}"
