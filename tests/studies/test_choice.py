@@ -213,3 +213,20 @@ def test_beside_a_rival_at_nothing_the_headline_says_a_difference_and_no_share()
     record = {"metric": {"name": "ap", "mode": "max"}, "ranking": ranking,
               "winner": {"method": "skan", "slug": "skan"}}  # fmt: skip
     assert "test ap 0.0621, 0.0621 better than linear (0)" in of_study(record, {"seeds": [0, 1]})
+
+
+def test_the_headline_says_why_where_no_baseline_was_compared():
+    rows = [("tabm", 0.03), ("masknet", 0.06)]
+    ranking = [
+        {"method": name, "slug": name, "mean": mean, "low": mean, "high": mean, "seeds": 2,
+         "winner_better": 0.01}
+        for name, mean in rows
+    ]  # fmt: skip
+    winner = {"method": "masknet", "slug": "masknet", "best_in_validation": "tabm",
+              "difference": 0.001, "standard_error": 0.01}  # fmt: skip
+    record = {
+        "metric": {"name": "log_loss", "mode": "min"}, "ranking": ranking, "winner": winner
+    }  # fmt: skip
+    said = of_study(record, {"seeds": [0, 1]})
+    assert "In validation tabm is better by 0.001, within one standard error (0.01)" in said
+    assert "The test rows contradict this choice: tabm does better there" in said

@@ -37,14 +37,14 @@ def of_study(record: dict[str, Any], plan: dict[str, Any]) -> str:
     best = next(row for row in ranking if row["method"] == winner["method"])
     words = f"{best['method']} is the one to keep: test {metric} {number_text(best['mean'])}"
     rival = _rival(ranking, best)
-    if rival is None:
-        return words + "."
     against = _contradicting(record, best)
-    if against is None:
+    if against is None and rival is not None:
         words += _beside(record, best, rival)
     words += "." + _why(winner)
     if against is not None:
         return words + against
+    if rival is None:
+        return words
     if 1 in (best.get("seeds"), rival.get("seeds")):  # asked for, or all that a limit left
         return words + " One seed says nothing of luck in training: take the order as a hint."
     chance = rival["winner_better"]
